@@ -1,0 +1,227 @@
+"""Paint a part into music by instruction, or into the pictures of a dataset.
+
+    python inference_instruct_pix2pix.py --model_id checkpoints/small --audio song.wav --prompt "add a female vocal"
+    python inference_instruct_pix2pix.py --seed --max_samples 10 --num_inference_steps 100
+
+With audio each song gets a folder with input.wav, painted.wav (the input and the new part), stem.wav (the new part
+alone), a picture of each, and result.json. With a dataset each sample gets its pictures, and sound made from them.
+"""
+
+import argparse
+import re
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from riffusion import audio, metrics, model, report, stems
+from riffusion.dataset import dataset_target, load_splits, require_columns, save_png
+from riffusion.errors import UserError, run_script
+from riffusion.image import image_from_spectrogram, spectrogram_from_image
+from riffusion.painting import Painter, paint_waveform
+from riffusion.sampling import Settings, edit_images
+from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--model_id", default="zachary-shah/riff-pix2pix-v1", help="model folder or Hub name (default: %(default)s)")
+    add("--dataset_id", default="zachary-shah/musdb18-spec-pix2pix-test", help="dataset folder or Hub name")
+    add("--audio", type=Path, nargs="+", metavar="FILE", help="songs to paint into, instead of a dataset")
+    add("--prompt", help="the instruction for --audio")
+    add("--without_stem", metavar="STEM", help="for --audio files in stems (.stem.mp4): the input leaves this one out")
+    add("--name", help="name of the result's folder (default: the song's name)")
+    add("--base_save_path", type=Path, default=Path("outputs"), help="where results go (default: %(default)s)")
+    add("--max_samples", type=int, default=25, help="most records of the dataset to edit (default: %(default)s)")
+    add("--num_inference_steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    add("--guidance_scale", type=float, help="text guidance (default: what the model says, else 15)")
+    add("--image_guidance_scale", type=float, help="image guidance (default: what the model says, else 1.5)")
+    add("--seed", type=int, nargs="?", const=0, help="fix the noise; alone it means 0 (default: a random one)")
+    add("--batch_size", type=int, default=4, help="clips sampled together (default: %(default)s)")
+    add("--device", help="torch device (default: cuda if there is one, else cpu)")
+    args = parser.parse_args(argv)
+    if (args.audio is None) != (args.prompt is None):
+        parser.error("--audio and --prompt go together")
+    if args.name and (args.audio is None or len(args.audio) > 1):
+        parser.error("--name names the result of one --audio file")
+    for name in ("max_samples", "num_inference_steps", "batch_size"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    if args.seed is None:
+        args.seed = secrets.randbelow(2**31)
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return args
+
+
+def main(args: argparse.Namespace) -> int:
+    facts = model.load_facts(args.model_id)
+    settings = Settings(
+        guidance_scale=facts.guidance_scale if args.guidance_scale is None else args.guidance_scale,
+        image_guidance_scale=facts.image_guidance_scale
+        if args.image_guidance_scale is None
+        else args.image_guidance_scale,
+        num_inference_steps=args.num_inference_steps,
+        seed=args.seed,
+    )
+    converter = SpectrogramConverter(facts.params, args.device)
+    if args.audio is not None:
+        songs = [load_song(path, converter, args) for path in args.audio]  # bad input is told before any work
+    else:
+        records = load_records(args)
+    dtype = torch.float16 if args.device.startswith("cuda") else torch.float32
+    pipeline = model.load_pipeline(args.model_id, args.device, dtype)
+    painter = Painter(pipeline, converter, facts.target, settings, args.batch_size)
+    if args.audio is not None:
+        results = [paint_song(song, painter, args) for song in songs]
+    else:
+        results = paint_records(records, painter, args)
+    print(report.table(results))
+    print(f"results are in {args.base_save_path}; seed {args.seed}")
+    return 0
+
+
+@dataclass
+class InputSong:
+    """A song as it came: integer samples (channels, samples) of `bits` bits, and mono float at the model's rate."""
+
+    name: str
+    samples: np.ndarray
+    rate: int
+    bits: int
+    mono: np.ndarray  # (1, samples)
+
+
+def load_song(path: Path, converter: SpectrogramConverter, args: argparse.Namespace) -> InputSong:
+    """Read an audio file, or the stems of a song without one of them. Raises UserError if it is too short."""
+    if args.without_stem is None:
+        samples, rate = audio.load_audio(path)
+        bits = audio.file_bits(path)
+    else:
+        rate, bits = converter.params.sample_rate, 16
+        song = stems.Song(path.name.removesuffix(stems.STEM_MP4), path)
+        samples = stems.sum_stems(stems.load_stems(song, rate), without=args.without_stem)
+    integers = audio.to_integers(samples, bits)
+    mono = samples.mean(axis=0, keepdims=True)
+    if rate != converter.params.sample_rate:
+        mono = audio.resample(mono, rate, converter.params.sample_rate)
+    if mono.shape[1] < converter.params.clip_samples:
+        seconds, least = samples.shape[1] / rate, converter.params.clip_seconds
+        raise UserError(f"{path}: {seconds:.2f} s is shorter than a clip of {least:.2f} s")
+    name = args.name or path.name.removesuffix(stems.STEM_MP4).removesuffix(path.suffix)
+    return InputSong(name, integers, rate, bits, mono)
+
+
+def paint_song(song: InputSong, painter: Painter, args: argparse.Namespace) -> dict[str, object]:
+    """Paint a whole song, clip by clip, and write its folder. Returns the row of the closing table."""
+    converter = painter.converter
+    mono_stem = paint_waveform(song.mono, args.prompt, song.name, painter)
+    if song.rate != converter.params.sample_rate:
+        mono_stem = audio.resample(mono_stem, converter.params.sample_rate, song.rate)
+    stem = np.zeros(song.samples.shape, dtype=np.float32)
+    samples = min(stem.shape[1], mono_stem.shape[1])
+    stem[:, :samples] = mono_stem[:, :samples]
+    painted, fitting, limited = audio.add_on_top(song.samples, audio.to_integers(stem, song.bits), song.bits)
+    folder = report.make_folder(args.base_save_path / song.name)
+    for name, signal in {"input": song.samples, "painted": painted, "stem": fitting}.items():
+        audio.save_wav(folder / f"{name}.wav", signal, song.rate, song.bits)
+    mels = save_pictures(folder, song, fitting, converter)
+    edit = metrics.measure_edit(mels["stem"], mels["input"])
+    row = result_row(song.name, edit) | {"limited": limited}
+    settings = asdict(painter.settings) | {"prompt": args.prompt, "model_id": args.model_id, "target": painter.target}
+    report.save_json(folder / "result.json", row | settings)
+    return row
+
+
+def save_pictures(
+    folder: Path, song: InputSong, stem: np.ndarray, converter: SpectrogramConverter
+) -> dict[str, np.ndarray]:
+    """Pictures of the input, the painted result and the stem, on one scale; returns their mel amplitudes."""
+    rate = converter.params.sample_rate
+    mono_stem = stem.mean(axis=0, keepdims=True, dtype=np.float32) / 2 ** (song.bits - 1)
+    if song.rate != rate:
+        mono_stem = audio.resample(mono_stem, song.rate, rate)
+    samples = min(mono_stem.shape[1], song.mono.shape[1])
+    signals = {"input": song.mono[:, :samples], "stem": mono_stem[:, :samples]}
+    signals["painted"] = signals["input"] + signals["stem"]
+    mels = {
+        name: converter.mel_amplitudes_from_waveform(torch.from_numpy(signal)).cpu().numpy()
+        for name, signal in signals.items()
+    }
+    max_value = max(float(mel.max()) for mel in mels.values())
+    for name, mel in mels.items():
+        save_png(image_from_spectrogram(mel, converter.params, max_value), folder / f"{name}.png")
+    return {name: mel[0] for name, mel in mels.items()}
+
+
+def load_records(args: argparse.Namespace) -> datasets.Dataset:
+    """The dataset's first records: of the test split, the validation split, or the only one."""
+    splits = load_splits(args.dataset_id)
+    split = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
+    records = splits[split].select(range(min(args.max_samples, len(splits[split]))))
+    require_columns(records, ["original_image", "edit_prompt", "edited_image"])
+    return records
+
+
+def paint_records(records: datasets.Dataset, painter: Painter, args: argparse.Namespace) -> list[dict[str, object]]:
+    """Edit the pictures of a dataset and write each sample's folder; the closing table has a row a sample."""
+    target = dataset_target(records)
+    rows = []
+    with tqdm(total=len(records), unit="sample") as progress:
+        for first in range(0, len(records), painter.batch_size):
+            batch = records.select(range(first, min(first + painter.batch_size, len(records))))
+            names = [f"sample-{first + number:03d}" for number in range(len(batch))]
+            images, prompts = list(batch["original_image"]), list(batch["edit_prompt"])
+            edited = edit_images(painter.pipeline, images, prompts, names, painter.settings)
+            for name, record, image in zip(names, batch, edited, strict=True):
+                rows.append(save_sample(name, record, image, target, painter, args))
+                progress.update()
+    return rows
+
+
+def save_sample(
+    name: str, record: dict, edited: Image.Image, target: str, painter: Painter, args: argparse.Namespace
+) -> dict[str, object]:
+    """Write one sample's pictures and, by Griffin-Lim, its sound: original, painted and target."""
+    params = SpectrogramParams.from_exif(record["original_image"].getexif())
+    max_value = float(record["original_image"].getexif().get(ExifTags.MAX_VALUE, 1.0))
+    original, target_mel, edited_mel = (
+        spectrogram_from_image(image, params, max_value)
+        for image in (record["original_image"], record["edited_image"], edited)
+    )
+    pictures = {
+        "original": original,
+        "painted": edited_mel if painter.target == "mix" else original + edited_mel,
+        "target": target_mel if target == "mix" else original + target_mel,
+    }
+    slug = re.sub(r"[^a-z0-9]+", "-", record["edit_prompt"].lower()).strip("-")[:60]
+    folder = report.make_folder(args.base_save_path / f"{name}-{slug}")
+    for kind, mel in pictures.items():
+        save_png(image_from_spectrogram(mel, params, max_value), folder / f"{kind}.png")
+        sound = painter.converter.waveform_from_mel_amplitudes(torch.from_numpy(mel)).cpu().numpy()
+        audio.save_wav(folder / f"{kind}.wav", sound / max(1.0, float(np.abs(sound).max())), params.sample_rate)
+    stem = np.clip(pictures["painted"] - original, 0, None)
+    edit = metrics.measure_edit(stem.mean(axis=0), original.mean(axis=0))
+    row = result_row(name, edit)
+    settings = asdict(painter.settings) | {"prompt": record["edit_prompt"], "model_id": args.model_id}
+    report.save_json(folder / "result.json", row | settings | {"target": painter.target})
+    return row
+
+
+def result_row(name: str, edit: metrics.Edit) -> dict[str, object]:
+    """A line of the closing table."""
+    return {
+        "result": name,
+        "stem level dB": edit.level_db,
+        "active %": 100 * edit.active_share,
+        "edit performed": "yes" if edit.performed else "no",
+    }
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())

@@ -1,0 +1,86 @@
+"""Mel amplitudes to 8-bit pictures and back: 255 - 255 * (mel / max) ** power, low notes at the bottom."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
+
+HEADROOM = 2.0  # a clip's black is twice its backing's peak: a painted stem may be 6 dB louder before it clips
+
+
+def shared_max_value(original: np.ndarray, edited: np.ndarray | None = None) -> float:
+    """The one amplitude that is black in both pictures of a pair.
+
+    It follows from the original alone unless the edited picture would clip, so that inference, which has no edited
+    picture, scales a clip as training did. A silent original is scaled by the edited picture.
+    """
+    peak = HEADROOM * float(original.max())
+    return max(peak, float(edited.max())) if edited is not None else peak
+
+
+def pixels_from_mel(mel: np.ndarray, max_value: float, power: float = 0.25) -> np.ndarray:
+    """Mel amplitudes (..., bands, frames), low band first, to uint8 of the same shape, low band last.
+
+    Silence is white (255), `max_value` and above black (0). Raises ValueError on NaN or infinity.
+    """
+    if not np.isfinite(mel).all():
+        raise ValueError("mel amplitudes hold NaN or infinity")
+    if max_value <= 0:
+        return np.full_like(mel, 255, dtype=np.uint8)
+    level = np.clip(mel / max_value, 0, 1) ** power
+    return np.flip(np.rint(255 - 255 * level), axis=-2).astype(np.uint8)
+
+
+def mel_from_pixels(pixels: np.ndarray, max_value: float, power: float = 0.25) -> np.ndarray:
+    """Inverse of `pixels_from_mel`: (..., bands, frames) in 0..255 to float32 amplitudes in 0..max_value."""
+    level = (255 - np.flip(pixels, axis=-2).astype(np.float32)) / 255
+    return max_value * level ** (1 / power)
+
+
+def image_from_spectrogram(mel: np.ndarray, params: SpectrogramParams, max_value: float | None = None) -> Image.Image:
+    """Riffusion's picture of mel amplitudes (1 or 2, bands, frames), with the EXIF tags that decode it.
+
+    Mono is grey; stereo is RGB with left in green and right in blue. Without `max_value` the loudest band is black.
+    """
+    max_value = float(mel.max()) if max_value is None else max_value
+    pixels = pixels_from_mel(mel, max_value, params.power_for_image)
+    if len(pixels) == 1:
+        image = Image.fromarray(pixels[0])
+    else:
+        image = Image.fromarray(np.stack([np.zeros_like(pixels[0]), *pixels], axis=-1))
+    image.getexif().update(params.to_exif(max_value))
+    return image
+
+
+def spectrogram_from_image(image: Image.Image, params: SpectrogramParams, max_value: float | None = None) -> np.ndarray:
+    """Mel amplitudes (channels, bands, frames) of a picture; `max_value` defaults to its EXIF tag, then to 1."""
+    if max_value is None:
+        max_value = float(image.getexif().get(ExifTags.MAX_VALUE, 1.0))
+    if params.stereo:
+        pixels = np.asarray(image.convert("RGB"))[..., 1:].transpose(2, 0, 1)
+    else:
+        pixels = np.asarray(image.convert("L"))[None]
+    if pixels.shape[1] != params.num_frequencies:
+        raise ValueError(f"picture is {pixels.shape[1]} pixels high, its params say {params.num_frequencies} bands")
+    return mel_from_pixels(pixels, max_value, params.power_for_image)
+
+
+class SpectrogramImageConverter:
+    """Waveforms to Riffusion's pictures and back, without a second signal to lean on."""
+
+    def __init__(self, params: SpectrogramParams | None = None, device: str = "cpu"):
+        self.params = params or SpectrogramParams()
+        self.converter = SpectrogramConverter(self.params, device)
+
+    def spectrogram_image_from_audio(self, waveform: np.ndarray, max_value: float | None = None) -> Image.Image:
+        """Picture of float32 (channels, samples); channels are averaged unless the params say stereo."""
+        channels = waveform if self.params.stereo else waveform.mean(axis=0, keepdims=True)
+        mel = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(channels))
+        return image_from_spectrogram(mel.cpu().numpy(), self.params, max_value)
+
+    def audio_from_spectrogram_image(self, image: Image.Image, max_value: float | None = None) -> np.ndarray:
+        """Griffin-Lim of a picture: float32 (channels, samples), scaled down if its peak is over 1."""
+        mel = torch.from_numpy(spectrogram_from_image(image, self.params, max_value))
+        waveform = self.converter.waveform_from_mel_amplitudes(mel).cpu().numpy()
+        return waveform / max(1.0, float(np.abs(waveform).max()))
