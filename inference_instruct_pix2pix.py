@@ -132,7 +132,12 @@ def paint_song(song: InputSong, painter: Painter, args: argparse.Namespace) -> d
         audio.save_wav(folder / f"{name}.wav", signal, song.rate, song.bits)
     mels = save_pictures(folder, song, fitting, converter)
     edit = metrics.measure_edit(mels["stem"], mels["input"])
-    row = result_row(song.name, edit) | {"limited": limited}
+    voicing = metrics.measure_voicing(fitting.mean(axis=0) / 2 ** (song.bits - 1), song.rate)
+    row = result_row(song.name, edit) | {
+        "voiced %": 100 * voicing.voiced_share,
+        "median pitch Hz": voicing.median_f0_hz,
+        "samples limited": limited,
+    }
     settings = asdict(painter.settings) | {"prompt": args.prompt, "model_id": args.model_id, "target": painter.target}
     report.save_json(folder / "result.json", row | settings)
     return row

@@ -141,7 +141,7 @@ def require_stem(songs: list[stems.Song], args: argparse.Namespace) -> None:
 
 def claim_output_dir(args: argparse.Namespace) -> None:
     """Write the flags into the output folder, or check that it was made with the same ones."""
-    here = {"num_proc", "device", "silence"}  # how the work is done, not what is made
+    here = {"output_dir", "num_proc", "device", "silence"}  # where and how the work is done, not what is made
     flags = {name: str(value) for name, value in vars(args).items() if name not in here}
     path = args.output_dir / "preprocess.json"
     if path.is_file():

@@ -56,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--original_image_column", default="original_image", help="column of the input picture")
     add("--edited_image_column", default="edited_image", help="column of the picture to learn")
     add("--edit_prompt_column", default="edit_prompt", help="column of the instruction")
-    add("--max_train_samples", type=int, help="use only this many pairs")
+    add("--max_train_samples", type=int, help="use only this many pairs, chosen at random")
     add("--resolution", type=int, default=512, help="height of the pictures in pixels; they are never resized")
     add("--dataloader_num_workers", type=int, default=0, help="processes that prepare batches")
 
@@ -161,7 +161,9 @@ def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> da
     """The pairs to learn from: the train split, or the only one."""
     pairs = splits["train"] if "train" in splits else next(iter(splits.values()))
     require_columns(pairs, [args.original_image_column, args.edited_image_column, args.edit_prompt_column])
-    return pairs.select(range(min(len(pairs), args.max_train_samples or len(pairs))))
+    if args.max_train_samples is None or args.max_train_samples >= len(pairs):
+        return pairs
+    return pairs.shuffle(seed=args.seed).select(range(args.max_train_samples))
 
 
 def load_parts(args: argparse.Namespace) -> model.Parts:
@@ -285,7 +287,8 @@ def train(
     accelerator = run.accelerator
     step_size = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
     positions = Subset(examples, range(first * step_size, steps * step_size))
-    loader = DataLoader(positions, args.train_batch_size, num_workers=args.dataloader_num_workers, pin_memory=True)
+    on_gpu = accelerator.device.type == "cuda"
+    loader = DataLoader(positions, args.train_batch_size, num_workers=args.dataloader_num_workers, pin_memory=on_gpu)
     progress = tqdm(initial=first, total=steps, unit="step", disable=not accelerator.is_main_process)
     step = first
     for batch in accelerator.prepare(loader):

@@ -24,16 +24,17 @@ from riffusion.dataset import METADATA
 from riffusion.errors import UserError, run_script
 
 LATENT_CHANNELS = 16
-KL_WEIGHT = 1e-4
+KL_WEIGHT = 1e-5
+FIRST_LOG_VARIANCE = -6.0  # at 0 the posterior's noise drowns the latents, and the decoder learns to do without them
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train_data_dir", type=Path, required=True, help="folder with pairs, at any depth")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--autoencoder_steps", type=int, default=2000, help="training steps (default: 2000)")
+    parser.add_argument("--autoencoder_steps", type=int, default=2800, help="training steps (default: 2800)")
     parser.add_argument("--crop", type=int, default=128, help="width and height of a crop in pixels (default: 128)")
-    parser.add_argument("--batch_size", type=int, default=8, help="crops a step (default: 8)")
+    parser.add_argument("--batch_size", type=int, default=4, help="crops a step (default: 4)")
     parser.add_argument("--learning_rate", type=float, default=2e-3, help="peak of a one-cycle schedule")
     parser.add_argument("--max_pictures", type=int, default=3000, help="pictures held in memory (default: 3000)")
     parser.add_argument("--vocabulary", type=int, default=1000, help="tokens of the tokenizer (default: 1000)")
@@ -127,8 +128,8 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def make_autoencoder(sample_size: int) -> AutoencoderKL:
     """Pictures to latents 16 times smaller a side: (3, 512, 512) -> (16, 32, 32)."""
-    widths = (8, 16, 48, 96, 128)
-    return AutoencoderKL(
+    widths = (16, 16, 48, 96, 128)
+    vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
         block_out_channels=widths,
@@ -139,6 +140,8 @@ def make_autoencoder(sample_size: int) -> AutoencoderKL:
         sample_size=sample_size,
         scaling_factor=1.0,
     )
+    nn.init.constant_(vae.quant_conv.bias[LATENT_CHANNELS:], FIRST_LOG_VARIANCE)
+    return vae
 
 
 def make_unet(vae: AutoencoderKL, text_encoder: CLIPTextModel) -> UNet2DConditionModel:
@@ -165,6 +168,7 @@ def make_scheduler() -> DDIMScheduler:
         prediction_type="v_prediction",
         clip_sample=False,
         set_alpha_to_one=False,
+        steps_offset=1,
         timestep_spacing="trailing",
         rescale_betas_zero_snr=True,
     )

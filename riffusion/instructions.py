@@ -5,6 +5,7 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from riffusion.errors import UserError
 
@@ -35,12 +36,12 @@ def read_prompts(path: Path) -> dict[str, str | dict[str, str]]:
         return _read_labels(path, lines) if path.suffix == ".tsv" else _read_json_lines(path, lines)
 
 
-def _read_labels(path, lines):
+def _read_labels(path: Path, lines: TextIO) -> dict[str, str | dict[str, str]]:
     table = csv.reader(lines, delimiter="\t")
     heading = next(table, [])
     if "track" not in heading:
         raise UserError(f"{path}:1: the heading has no column named track")
-    labels = {}
+    labels: dict[str, str | dict[str, str]] = {}
     for number, row in enumerate(table, start=2):
         if len(row) != len(heading):
             raise UserError(f"{path}:{number}: {len(row)} columns where the heading has {len(heading)}")
@@ -49,8 +50,8 @@ def _read_labels(path, lines):
     return labels
 
 
-def _read_json_lines(path, lines):
-    prompts = {}
+def _read_json_lines(path: Path, lines: TextIO) -> dict[str, str | dict[str, str]]:
+    prompts: dict[str, str | dict[str, str]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

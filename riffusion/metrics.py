@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from swift_f0 import SwiftF0
 
 LEVEL_RANGE_DB = (-25.0, 12.0)  # a painted stem against the backing, in its active frames; true vocals: -7 to 10
 MIN_ACTIVE_SHARE = 0.25  # of the clip's frames
@@ -37,6 +38,21 @@ def measure_edit(stem: np.ndarray, backing: np.ndarray) -> Edit:
     level = 10 * np.log10(stem_power[active].mean() / max(float(backing_power[active].mean()), 1e-12))
     low, high = LEVEL_RANGE_DB
     return Edit(float(level), share, bool(low <= level <= high and share >= MIN_ACTIVE_SHARE))
+
+
+@dataclass(frozen=True)
+class Voicing:
+    """Share of voiced frames in a signal, and the median fundamental frequency of those in Hz (nan without any)."""
+
+    voiced_share: float
+    median_f0_hz: float
+
+
+def measure_voicing(waveform: np.ndarray, sample_rate: int) -> Voicing:
+    """Pitch of a mono signal (samples,), by SwiftF0: a frame is voiced at a confidence of 0.5."""
+    track = SwiftF0().detect(waveform, sample_rate)
+    voiced = track.confidence >= 0.5
+    return Voicing(float(voiced.mean()), float(np.median(track.pitch_hz[voiced])) if voiced.any() else np.nan)
 
 
 def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from diffusers import (
@@ -70,7 +70,7 @@ def load_facts(model_id: str) -> ModelFacts:
 def load_parts(name: str, revision: str | None, variant: str | None, cache_dir: Path | None) -> Parts:
     """Parts of a checkpoint folder or Hub model, weights in float32. Raises UserError if one can't be had."""
 
-    def load(kind: type, folder: str, **options: object) -> object:
+    def load(kind: Any, folder: str, **options: object) -> Any:
         options |= {"subfolder": folder, "revision": revision, "cache_dir": cache_dir}
         return _load(name, lambda: kind.from_pretrained(name, **options))
 
@@ -104,7 +104,7 @@ def load_pipeline(model_id: str, device: str, dtype: torch.dtype) -> StableDiffu
     pipeline = _load(
         model_id,
         lambda: StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            model_id, torch_dtype=dtype, safety_checker=None, requires_safety_checker=False
+            model_id, dtype=dtype, safety_checker=None, requires_safety_checker=False
         ),
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -141,6 +141,6 @@ def widen_conv_in(unet: UNet2DConditionModel, condition_channels: int) -> None:
     with torch.no_grad():
         new.weight.zero_()
         new.weight[:, : old.in_channels] = old.weight
-        new.bias.copy_(old.bias)
+        new.load_state_dict({"weight": new.weight, "bias": old.bias})
     unet.conv_in = new.to(old.weight)
     unet.register_to_config(in_channels=channels)

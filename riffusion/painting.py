@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from riffusion.image import image_from_spectrogram, shared_max_value, spectrogram_from_image
 from riffusion.phase import painted_stem
-from riffusion.sampling import Settings, edit_images
+from riffusion.sampling import Settings, edit_images, reconstruct_images
 from riffusion.spectrogram import SpectrogramConverter
 
 FADE_SECONDS = 0.03  # at both ends of every painted clip, so that none begins or ends with a click
@@ -56,10 +56,12 @@ def paint_clips(clips: list[np.ndarray], prompt: str, names: list[str], painter:
     max_values = [shared_max_value(mel) for mel in mels]
     originals = [image_from_spectrogram(mel, params, top) for mel, top in zip(mels, max_values, strict=True)]
     edited = edit_images(painter.pipeline, originals, [prompt] * len(clips), names, painter.settings)
+    if painter.target == "mix":  # compare like with like: the autoencoder's error is in both pictures
+        originals = reconstruct_images(painter.pipeline, originals)
     stems = []
     for waveform, original, edit, top in zip(waveforms, originals, edited, max_values, strict=True):
-        pictures = [torch.from_numpy(spectrogram_from_image(image, params, top)) for image in (original, edit)]
-        stem = painted_stem(converter, waveform, *pictures, target=painter.target)
+        before, after = (torch.from_numpy(spectrogram_from_image(image, params, top)) for image in (original, edit))
+        stem = painted_stem(converter, waveform, before, after, painter.target)
         stems.append(stem.cpu().numpy().astype(np.float32))
     return stems
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from riffusion.spectrogram import SpectrogramConverter
 
+WARM_ITERATIONS = 16  # of Griffin-Lim, from a phase that is nearly right
 GATE = 0.03  # pictures nearer than this (8 of 255 grey levels) say that nothing was painted there
 
 
@@ -26,12 +27,19 @@ def painted_stem(
 def gated_difference(
     converter: SpectrogramConverter, waveform: Tensor, original_mel: Tensor, edited_mel: Tensor
 ) -> Tensor:
-    """What an edit adds, as a gain on the waveform's own STFT: (1, samples), zero where the pictures agree."""
+    """What an edit adds to a waveform: (1, samples), exactly zero where the pictures agree.
+
+    A gain on the waveform's own STFT gives the edit's magnitude, Griffin-Lim from the waveform's phase makes it a
+    signal, and of that signal's difference to the waveform only what was painted is kept.
+    """
     power = converter.params.power_for_image
     scale = max(float(original_mel.max()), float(edited_mel.max()), 1e-9)
     levels = [(mel / scale) ** power for mel in (original_mel, edited_mel)]
     painted = (levels[1] - levels[0]).abs() > GATE
     floor = scale * GATE ** (1 / power)  # the quietest amplitude that the gate tells from silence
-    excess = torch.where(painted, edited_mel / original_mel.clamp(min=floor) - 1, 0.0)
+    gain = torch.where(painted, edited_mel / original_mel.clamp(min=floor), 1.0)
     spectrum = converter.stft(waveform, padded=False)
-    return converter.inverse_stft(spectrum * converter.spread_to_bins(excess), waveform.shape[-1])
+    edited = converter.griffin_lim(spectrum * converter.spread_to_bins(gain), WARM_ITERATIONS)
+    added = converter.stft(edited - waveform[..., : edited.shape[-1]], padded=False)
+    mask = converter.spread_to_bins(painted.to(added.real))
+    return converter.inverse_stft(added * mask[..., : added.shape[-1]], waveform.shape[-1])

@@ -44,6 +44,17 @@ def edit_images(
     return [image.convert("L").crop((0, 0, *old.size)) for image, old in zip(edited, originals, strict=True)]
 
 
+@torch.no_grad()
+def reconstruct_images(
+    pipeline: StableDiffusionInstructPix2PixPipeline, images: list[Image.Image]
+) -> list[Image.Image]:
+    """Grey pictures through the autoencoder alone: what the model makes of them when it changes nothing."""
+    pixels = pipeline.image_processor.preprocess([image.convert("RGB") for image in images])
+    latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae.dtype)).latent_dist.mode()
+    decoded = pipeline.image_processor.postprocess(pipeline.vae.decode(latents).sample)
+    return [image.convert("L") for image in decoded]
+
+
 def _pad(image: Image.Image, size: int) -> Image.Image:
     """White (silence) to the right and above, up to a multiple of what the model's layers halve."""
     width, height = (-(-side // size) * size for side in image.size)

@@ -194,9 +194,8 @@ class SpectrogramConverter:
             spectrum = torch.polar(magnitude, 2 * torch.pi * turns)
         else:
             spectrum = torch.polar(magnitude, self.stft(start, padded=False).angle())
-        return griffin_lim(
-            spectrum,
-            window=self.window,
-            hop_length=self.params.hop_length,
-            iterations=self.params.num_griffin_lim_iters,
-        )
+        return self.griffin_lim(spectrum, self.params.num_griffin_lim_iters)
+
+    def griffin_lim(self, spectrum: Tensor, iterations: int) -> Tensor:
+        """`griffin_lim` on the bins of `stft(..., padded=False)`: (channels, bins, frames) -> (channels, samples)."""
+        return griffin_lim(spectrum, self.window, self.params.hop_length, iterations)

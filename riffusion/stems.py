@@ -117,7 +117,7 @@ def sum_stems(stems: dict[str, np.ndarray], without: str) -> np.ndarray:
         raise UserError(f"{without!r} is the only stem: nothing is left for a backing")
     channels = max(stem.shape[0] for stem in stems.values())
     others = [np.broadcast_to(stem, (channels, stem.shape[1])) for name, stem in stems.items() if name != without]
-    return np.sum(others, axis=0, dtype=np.float32)
+    return np.asarray(np.sum(others, axis=0, dtype=np.float32))
 
 
 def shift_pitch(audio: np.ndarray, semitones: int) -> np.ndarray:

@@ -1,0 +1,41 @@
+PYTHON ?= python3.11
+RUN := .venv/bin/python
+READY := .venv/ready
+
+# Where `make small` finds the training songs and leaves its work.
+DATA ?= ../shared/data
+BUILD ?= build
+
+.PHONY: test demo lint small clean
+
+demo: $(READY)
+	$(RUN) inference_instruct_pix2pix.py --model_id checkpoints/small --seed 0 --base_save_path outputs --name demo \
+	  --audio "$$($(RUN) -c 'from riffusion.stems import example_song; print(example_song().path)')" \
+	  --without_stem vocals --prompt "add a soft female vocal, long held notes"
+
+test: $(READY)
+	$(RUN) -m pytest -q
+
+lint: $(READY)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# The shipped small model, from songs to checkpoint: about three hours on two cores.
+small: $(READY)
+	for split in train valid; do for corpus in leadsheets everythingisfree; do \
+	  $(RUN) preprocess_musdb.py --root_data_dir $(DATA)/$$corpus/$$split --output_dir $(BUILD)/pairs/$$split/$$corpus \
+	    --prompt_filepath $(DATA)/$$corpus/tracks.tsv $$([ $$split = train ] && echo --pitch_augment) || exit; \
+	done; done
+	PYTHONPATH=. $(RUN) checkpoints/small_base.py --train_data_dir $(BUILD)/pairs/train --output_dir $(BUILD)/small-base
+	$(RUN) -m accelerate.commands.launch --num_processes 1 --cpu train_instruct_pix2pix.py \
+	  --pretrained_model_name_or_path $(BUILD)/small-base --train_data_dir $(BUILD)/pairs --output_dir $(BUILD)/small \
+	  --resume_from_checkpoint latest --seed 0 --train_text_encoder --use_ema --max_train_steps 6000
+
+clean:
+	rm -rf .venv build outputs

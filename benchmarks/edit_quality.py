@@ -1,0 +1,115 @@
+"""Is the edit performed? Held-out pairs, painted by a model, beside two control rows.
+
+    python benchmarks/edit_quality.py --model_id checkpoints/small --dataset_id build/pairs/valid --json edits.json
+
+`copy the input` stands for a model that answers with its input's picture, `oracle` for one that answers with the true
+edited picture; both take the model's way from picture to measurement.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from riffusion import metrics, model, report
+from riffusion.dataset import dataset_target, load_splits
+from riffusion.errors import UserError, run_script
+from riffusion.image import spectrogram_from_image
+from riffusion.phase import painted_stem
+from riffusion.sampling import Settings, edit_images
+from riffusion.spectrogram import ExifTags, SpectrogramConverter
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--model_id", default="checkpoints/small", help="model folder or Hub name (default: %(default)s)")
+    add("--dataset_id", required=True, help="folder of held-out pairs")
+    add("--max_samples", type=int, default=50, help="pairs, chosen at random (default: %(default)s)")
+    add("--seeds", type=int, nargs="+", default=[0], help="seeds to paint each pair with (default: 0)")
+    add("--num_inference_steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    add("--guidance_scale", type=float, help="text guidance (default: the model's)")
+    add("--image_guidance_scale", type=float, help="image guidance (default: the model's)")
+    add("--batch_size", type=int, default=4, help="pictures sampled together (default: %(default)s)")
+    add("--json", type=Path, help="also write the figures here")
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    pairs = held_out_pairs(args)
+    facts = model.load_facts(args.model_id)
+    if dataset_target(pairs) != facts.target:
+        raise UserError(f"the pairs' target is {dataset_target(pairs)!r}, the model's is {facts.target!r}")
+    converter = SpectrogramConverter(facts.params)
+    rows = [
+        measure("copy the input", pairs, list(pairs["original_image"]), converter, facts.target),
+        measure("oracle", pairs, list(pairs["edited_image"]), converter, facts.target),
+    ]
+    pipeline = model.load_pipeline(args.model_id, "cpu", torch.float32)
+    for seed in args.seeds:
+        settings = Settings(
+            guidance_scale=args.guidance_scale or facts.guidance_scale,
+            image_guidance_scale=args.image_guidance_scale or facts.image_guidance_scale,
+            num_inference_steps=args.num_inference_steps,
+            seed=seed,
+        )
+        painted = paint(pipeline, pairs, settings, args.batch_size)
+        rows.append(measure(f"model, seed {seed}", pairs, painted, converter, facts.target))
+    print(report.table(rows))
+    if args.json is not None:
+        report.save_json(args.json, {"settings": vars(args), "rows": rows})
+    return 0
+
+
+def held_out_pairs(args: argparse.Namespace) -> datasets.Dataset:
+    """A random choice of the folder's pairs, the same every time."""
+    splits = load_splits(args.dataset_id)
+    pairs = datasets.concatenate_datasets(list(splits.values())).shuffle(seed=0)
+    return pairs.select(range(min(args.max_samples, len(pairs))))
+
+
+def paint(pipeline, pairs: datasets.Dataset, settings: Settings, batch_size: int) -> list[Image.Image]:
+    """The model's answer to every pair's original and instruction."""
+    painted = []
+    for first in tqdm(range(0, len(pairs), batch_size), desc=f"painting, seed {settings.seed}"):
+        batch = pairs[first : first + batch_size]
+        names = [f"pair {first + number}" for number in range(len(batch["edit_prompt"]))]
+        painted += edit_images(pipeline, batch["original_image"], batch["edit_prompt"], names, settings)
+    return painted
+
+
+def measure(
+    row: str, pairs: datasets.Dataset, answers: list[Image.Image], converter: SpectrogramConverter, target: str
+) -> dict[str, object]:
+    """One row of the table: medians over all pairs of what was painted over the sound of their originals."""
+    edits, voiced = [], []
+    for pair, answer in tqdm(zip(pairs, answers, strict=True), total=len(pairs), desc=row):
+        max_value = float(pair["original_image"].getexif()[ExifTags.MAX_VALUE])
+        original, edited = (
+            torch.from_numpy(spectrogram_from_image(image, converter.params, max_value))
+            for image in (pair["original_image"], answer)
+        )
+        backing = converter.waveform_from_mel_amplitudes(original)
+        stem = painted_stem(converter, backing, original, edited, target)
+        mels = [converter.mel_amplitudes_from_waveform(signal)[0].numpy() for signal in (stem, backing)]
+        edits.append(metrics.measure_edit(*mels))
+        voiced.append(metrics.measure_voicing(stem[0].numpy(), converter.params.sample_rate).voiced_share)
+    return {
+        "answer": row,
+        "edits": len(edits),
+        "performed %": 100 * float(np.mean([edit.performed for edit in edits])),
+        "level dB": float(np.median([edit.level_db for edit in edits])),
+        "active %": 100 * float(np.median([edit.active_share for edit in edits])),
+        "voiced %": 100 * float(np.median(voiced)),
+    }
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())

@@ -1,0 +1,109 @@
+"""Songs made of tones, and a model small enough to train in a second."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from riffusion import audio, stems
+
+RATE = 44100
+TINY_CLIP = ["--frame_len_seconds", "0.63"]  # 64 frames: pictures of 512 x 64
+
+
+def tone(frequency: float, seconds: float, level: float = 0.2) -> np.ndarray:
+    """A harmonic tone (1, samples) that swells twice a second."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    harmonics = sum(np.sin(2 * np.pi * frequency * k * time) / k for k in range(1, 6))
+    return (level * harmonics * (0.6 + 0.4 * np.sin(4 * np.pi * time)))[None].astype(np.float32)
+
+
+def write_song(folder: Path, seconds: float = 3.0, **replaced: np.ndarray) -> Path:
+    """A song folder of four wav stems; a keyword replaces the stem of that name."""
+    folder.mkdir(parents=True)
+    parts = {"vocals": 330.0, "bass": 82.4, "drums": 1200.0, "other": 220.0}
+    for name, frequency in parts.items():
+        signal = replaced.get(name, tone(frequency, seconds))
+        audio.save_wav(folder / f"{name}.wav", signal, RATE)
+    return folder
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """A folder of two songs."""
+    for name in ("Band - First", "Band - Second"):
+        write_song(tmp_path / "songs" / name)
+    return tmp_path / "songs"
+
+
+@pytest.fixture(scope="session")
+def excerpt() -> dict[str, np.ndarray]:
+    """The stems of the MUSDB18 excerpt that stempeg carries, read as MUSDB18 is."""
+    return stems.load_stems(stems.example_song())
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-picture checkpoint of a few thousand random weights, in diffusers' layout."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny-base")
+    tokenizer = tiny_tokenizer(folder)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4, 4, 8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+        sample_size=512,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=64,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=8,
+        norm_num_groups=4,
+    )
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(config),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
+    """CLIP's tokenizer with letters alone."""
+    specials = ["<|startoftext|>", "<|endoftext|>"]
+    letters = Tokenizer(models.BPE(unk_token=specials[1], end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    letters.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(special_tokens=specials, end_of_word_suffix="</w>", show_progress=False)
+    letters.train_from_iterator(["add a vocal to the quick brown fox jumping over lazy dogs"], trainer)
+    vocabulary, merges = letters.model.save(str(folder))
+    return CLIPTokenizer(vocabulary, merges, model_max_length=16)

@@ -1,0 +1,137 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import RATE, TINY_CLIP, tone, write_song
+from PIL import Image
+
+import inference_instruct_pix2pix
+import preprocess_musdb
+from riffusion import audio, model
+from riffusion.dataset import load_splits
+from riffusion.errors import UserError
+from riffusion.spectrogram import SpectrogramParams
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", params=["stem", "mix"])
+def tiny_model(request, tiny_base, tmp_path_factory) -> Path:
+    """An untrained InstructPix2Pix model with clips of 0.63 s."""
+    folder = tmp_path_factory.mktemp(f"tiny-{request.param}")
+    parts = model.load_parts(str(tiny_base), None, None, None)
+    torch.manual_seed(0)
+    model.widen_conv_in(parts.unet, 4)
+    model.pipeline_from_parts(parts).save_pretrained(folder)
+    model.save_facts(folder, model.ModelFacts(request.param, SpectrogramParams(num_frames=64), 2.0, 1.2))
+    return folder
+
+
+def run(model_id: Path, output: Path, *flags: str) -> int:
+    common = ["--model_id", str(model_id), "--base_save_path", str(output), "--num_inference_steps", "2", "--seed"]
+    return inference_instruct_pix2pix.main(inference_instruct_pix2pix.parse_args([*common, *flags]))
+
+
+def integers(path: Path, bits: int) -> np.ndarray:
+    return audio.to_integers(audio.load_audio(path)[0], bits)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype", "bits"),
+    [(44100, 1, "PCM_16", 16), (48000, 2, "PCM_24", 24), (22050, 6, "FLOAT", 24)],
+)
+def test_the_output_is_the_input_and_the_stem_to_the_last_bit(tiny_model, tmp_path, rate, channels, subtype, bits):
+    samples = np.random.default_rng(0).uniform(-1, 1, (int(1.5 * rate), channels))
+    soundfile.write(tmp_path / "song.wav", samples, rate, subtype=subtype)
+    assert run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal") == 0
+    folder = tmp_path / "out" / "song"
+    original, painted, stem = (integers(folder / f"{name}.wav", bits) for name in ("input", "painted", "stem"))
+    assert (painted - stem == original).all()
+    assert (original == integers(tmp_path / "song.wav", bits)).all()
+    assert soundfile.info(folder / "painted.wav").samplerate == rate
+    assert original.shape == (channels, int(1.5 * rate))
+    for name in ("input", "painted", "stem"):
+        assert Image.open(folder / f"{name}.png").height == 512
+    result = json.loads((folder / "result.json").read_text())
+    assert result["prompt"] == "add a vocal"
+    assert result["edit performed"] in ("yes", "no")
+
+
+def test_the_same_seed_paints_the_same_whatever_the_batch(tiny_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 2.5), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--name", "named")
+    for batch in ("1", "3"):
+        run(tiny_model, tmp_path / batch, *flags, "--batch_size", batch)
+    one, three = (integers(tmp_path / batch / "named" / "stem.wav", 16) for batch in ("1", "3"))
+    assert np.abs(one - three).max() <= 0.01 * max(1, np.abs(one).max())
+
+
+def test_a_song_in_stems_loses_the_stem_that_is_asked_away(tiny_model, tmp_path):
+    song = write_song(tmp_path / "Band - Song", seconds=1.0)
+    run(tiny_model, tmp_path, "--audio", str(song), "--without_stem", "vocals", "--prompt", "sing", "--name", "out")
+    parts = sum(audio.load_audio(song / f"{name}.wav")[0] for name in ("bass", "drums", "other"))
+    assert integers(tmp_path / "out" / "input.wav", 16) == pytest.approx(audio.to_integers(parts), abs=1)
+
+
+def test_the_seeds_command_line_on_a_dataset(tiny_model, songs, tmp_path):
+    make = ["--root_data_dir", str(songs), "--output_dir", str(tmp_path / "pairs"), "--num_proc", "1", "--silence"]
+    preprocess_musdb.main(preprocess_musdb.parse_args([*make, *TINY_CLIP]))
+    flags = ["--max_samples", "3", "--num_inference_steps", "1", "--dataset_id", str(tmp_path / "pairs")]
+    where = ["--model_id", str(tiny_model), "--base_save_path", str(tmp_path / "out")]
+    args = inference_instruct_pix2pix.parse_args(["--seed", *flags, *where])
+    assert args.seed == 0
+    assert inference_instruct_pix2pix.main(args) == 0
+    folders = sorted((tmp_path / "out").iterdir())
+    assert [folder.name[:11] for folder in folders] == ["sample-000-", "sample-001-", "sample-002-"]
+    for folder in folders:
+        names = {path.name for path in folder.iterdir()}
+        assert {f"{kind}.{end}" for kind in ("original", "painted", "target") for end in ("png", "wav")} < names
+    original = load_splits(str(tmp_path / "pairs"))["train"][0]["original_image"]
+    again = Image.open(folders[0] / "original.png")
+    assert np.abs(np.asarray(again, int) - np.asarray(original, int)).max() <= 1
+
+
+def test_seed_takes_a_value_or_none_or_is_drawn():
+    parse = inference_instruct_pix2pix.parse_args
+    assert parse(["--seed", "7"]).seed == 7
+    assert parse(["--seed", "--max_samples", "10", "--num_inference_steps", "100"]).seed == 0
+    assert parse([]).seed != parse([]).seed
+
+
+def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
+    (tmp_path / "text.wav").write_text("not audio")
+    audio.save_wav(tmp_path / "short.wav", tone(220, 0.2), RATE)
+    soundfile.write(tmp_path / "nan.wav", np.full((2 * RATE, 1), np.nan, np.float32), RATE, subtype="FLOAT")
+    output = tmp_path / "out"
+    for name, reason in {
+        "missing.wav": "no such file",
+        "text.wav": "not an audio file",
+        "short.wav": "0.20 s is shorter than a clip of 0.63 s",
+        "nan.wav": "NaN",
+    }.items():
+        with pytest.raises(UserError, match=f"{name}.*{reason}"):
+            run(tiny_model, output, "--audio", str(tmp_path / name), "--prompt", "add a vocal")
+    song = write_song(tmp_path / "song", seconds=1.0)
+    with pytest.raises(UserError, match="trumpet"):
+        run(tiny_model, output, "--audio", str(song), "--without_stem", "trumpet", "--prompt", "play")
+    with pytest.raises(UserError, match="not a model"):
+        run(song, output, "--audio", str(song / "bass.wav"), "--prompt", "add a vocal")
+    assert not output.exists()
+
+
+def test_defaults_without_network_say_what_to_pass(tmp_path):
+    import os
+
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "inference_instruct_pix2pix.py", "--base_save_path", str(tmp_path / "out")]
+    run = subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "pass a folder" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "out").exists()
