@@ -32,7 +32,7 @@ small: $(READY)
 	  $(RUN) preprocess_musdb.py --root_data_dir $(DATA)/$$corpus/$$split --output_dir $(BUILD)/pairs/$$split/$$corpus \
 	    --prompt_filepath $(DATA)/$$corpus/tracks.tsv $$([ $$split = train ] && echo --pitch_augment) || exit; \
 	done; done
-	PYTHONPATH=. $(RUN) checkpoints/small_base.py --train_data_dir $(BUILD)/pairs/train --output_dir $(BUILD)/small-base
+	$(RUN) checkpoints/small_base.py --train_data_dir $(BUILD)/pairs/train --output_dir $(BUILD)/small-base
 	$(RUN) -m accelerate.commands.launch --num_processes 1 --cpu train_instruct_pix2pix.py \
 	  --pretrained_model_name_or_path $(BUILD)/small-base --train_data_dir $(BUILD)/pairs --output_dir $(BUILD)/small \
 	  --resume_from_checkpoint latest --seed 0 --train_text_encoder --use_ema --max_train_steps 6000

@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from riffusion import audio, metrics, model, report, stems
 from riffusion.dataset import dataset_target, load_splits, require_columns, save_png
-from riffusion.errors import UserError, run_script
+from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram, spectrogram_from_image
 from riffusion.painting import Painter, paint_waveform
+from riffusion.runtime import run_script
 from riffusion.sampling import Settings, edit_images
 from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
 

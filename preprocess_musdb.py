@@ -26,8 +26,9 @@ from tqdm import tqdm
 from riffusion import instructions, report, stems
 from riffusion.audio import save_wav
 from riffusion.dataset import METADATA, TARGETS, Pair, save_png, write_records
-from riffusion.errors import UserError, run_script
+from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram, shared_max_value
+from riffusion.runtime import keep_freed_memory, run_script
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
@@ -166,10 +167,16 @@ def preprocess_songs(songs: list[stems.Song], prompts: dict, args: argparse.Name
             remaining = None if remaining is None else remaining - len(result.pairs)
             yield result
         return
-    with ProcessPoolExecutor(args.num_proc, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(args.num_proc, multiprocessing.get_context("spawn"), start_worker) as pool:
         futures = [pool.submit(preprocess_song, song, prompts.get(song.name), args, None) for song in songs]
         for future in futures:
             yield future.result()
+
+
+def start_worker() -> None:
+    """One thread a process: the songs already fill the cores."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def preprocess_song(song: stems.Song, labels: Labels, args: argparse.Namespace, limit: int | None) -> SongResult:

@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from riffusion import checkpoints, model, report
 from riffusion.dataset import dataset_target, load_splits, require_columns
-from riffusion.errors import UserError, run_script
+from riffusion.errors import UserError
 from riffusion.latents import TrainingExamples, cache_latents
+from riffusion.runtime import run_script
 from riffusion.sampling import Settings, edit_images
 from riffusion.spectrogram import SpectrogramParams
 

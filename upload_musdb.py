@@ -14,7 +14,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from riffusion import report
 from riffusion.dataset import load_splits, require_columns
-from riffusion.errors import UserError, run_script
+from riffusion.errors import UserError
+from riffusion.runtime import run_script
 
 COLUMNS = ("original_image", "original_prompt", "edit_prompt", "edited_prompt", "edited_image")
 

@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from riffusion import metrics, model, report
 from riffusion.dataset import dataset_target, load_splits
-from riffusion.errors import UserError, run_script
+from riffusion.errors import UserError
 from riffusion.image import spectrogram_from_image
 from riffusion.phase import painted_stem
+from riffusion.runtime import run_script
 from riffusion.sampling import Settings, edit_images
 from riffusion.spectrogram import ExifTags, SpectrogramConverter
 

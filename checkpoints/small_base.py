@@ -8,6 +8,7 @@ and the UNet start at random: train_instruct_pix2pix.py trains them.
 
 import argparse
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from riffusion import instructions, report
 from riffusion.dataset import METADATA
-from riffusion.errors import UserError, run_script
+from riffusion.errors import UserError
+from riffusion.runtime import run_script
 
 LATENT_CHANNELS = 16
 KL_WEIGHT = 1e-5

@@ -1,0 +1,36 @@
+"""The process around a script: how it starts, and how it ends."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from riffusion.errors import UserError
+
+Args = TypeVar("Args")
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
+    """Leave the process with main's exit code: 2 and one line on stderr for a UserError, 130 for Ctrl-C."""
+    keep_freed_memory()
+    try:
+        sys.exit(main(args))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: what is finished stays", file=sys.stderr)
+        sys.exit(130)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse large freed blocks instead of giving them back to the kernel; elsewhere do nothing.
+
+    Every large tensor otherwise costs fresh pages: without it a mel spectrogram takes twice as long on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(M_TRIM_THRESHOLD, 1 << 30)

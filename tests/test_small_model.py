@@ -1,0 +1,71 @@
+"""The shipped model on a real song that it never heard."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+
+import inference_instruct_pix2pix
+from riffusion import audio, metrics, model, stems
+from riffusion.phase import painted_stem
+from riffusion.spectrogram import SpectrogramConverter
+
+SMALL = Path(__file__).parent.parent / "checkpoints" / "small"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make demo` writes."""
+    folder = tmp_path_factory.mktemp("outputs")
+    song = str(stems.example_song().path)
+    prompt = "add a soft female vocal, long held notes"
+    what = ["--audio", song, "--without_stem", "vocals", "--prompt", prompt, "--name", "demo", "--seed", "0"]
+    flags = ["--model_id", str(SMALL), "--base_save_path", str(folder), *what]
+    inference_instruct_pix2pix.main(inference_instruct_pix2pix.parse_args(flags))
+    return folder / "demo"
+
+
+def test_it_is_small_and_loads_without_a_warning():
+    assert sum(path.stat().st_size for path in SMALL.rglob("*")) < 50_000_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(SMALL)
+    assert pipeline.unet.config.in_channels == 2 * pipeline.vae.config.latent_channels
+    assert model.load_facts(str(SMALL)).target == "stem"
+
+
+def test_the_demo_paints_a_part_over_an_untouched_song(demo):
+    result = json.loads((demo / "result.json").read_text())
+    assert -25 <= result["stem level dB"] <= 6
+    assert result["active %"] >= 25
+    assert result["edit performed"] == "yes"
+    original, painted, stem = (
+        audio.to_integers(audio.load_audio(demo / f"{name}.wav")[0]) for name in ("input", "painted", "stem")
+    )
+    assert (painted - stem == original).all()
+    assert stem.any()
+
+
+def test_a_model_that_copies_its_input_paints_nothing(excerpt):
+    converter = SpectrogramConverter(model.load_facts(str(SMALL)).params)
+    backing = stems.sum_stems(excerpt, without="vocals").mean(axis=0, keepdims=True)
+    waveform = torch.from_numpy(backing[:, : converter.params.clip_samples])
+    mel = converter.mel_amplitudes_from_waveform(waveform)
+    for target in ("stem", "mix"):
+        copied = painted_stem(converter, waveform, mel, mel, target)
+        heard = converter.mel_amplitudes_from_waveform(copied)
+        edit = metrics.measure_edit(heard[0].numpy(), mel[0].numpy())
+        assert not edit.performed
+        assert edit.active_share < metrics.MIN_ACTIVE_SHARE
+
+
+def test_two_seeds_paint_two_parts(demo, tmp_path):
+    flags = ["--model_id", str(SMALL), "--base_save_path", str(tmp_path), "--name", "other", "--seed", "1"]
+    song = ["--audio", str(stems.example_song().path), "--without_stem", "vocals", "--prompt", "add a male vocal"]
+    inference_instruct_pix2pix.main(inference_instruct_pix2pix.parse_args([*flags, *song]))
+    parts = [audio.load_audio(folder / "stem.wav")[0].ravel() for folder in (demo, tmp_path / "other")]
+    assert abs(np.corrcoef(*parts)[0, 1]) < 0.5
