@@ -19,12 +19,11 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.optimization import SchedulerType, get_scheduler
 from diffusers.training_utils import EMAModel
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from riffusion import checkpoints, model, report
+from riffusion import checkpoints, hub, model, report
 from riffusion.dataset import dataset_target, load_splits, require_columns
 from riffusion.errors import UserError
 from riffusion.latents import TrainingExamples, cache_latents
@@ -125,7 +124,7 @@ def main(args: argparse.Namespace) -> int:
     splits = load_splits(str(args.train_data_dir or args.dataset_name), args.cache_dir)
     pairs = training_pairs(splits, args)
     parts = load_parts(args)
-    report.make_folder(args.output_dir)
+    announce(accelerator, args)
     examples = make_examples(pairs, parts, accelerator, args)
     held_out = make_held_out(splits, parts, accelerator, args)
     steps = plan_steps(len(pairs), accelerator, args)
@@ -139,23 +138,26 @@ def main(args: argparse.Namespace) -> int:
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
-    """Accelerate's context, its trackers, and the switches of the whole process."""
+    """Accelerate's context, and the switches of the whole process."""
     set_seed(args.seed)
     torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
     folders = ProjectConfiguration(project_dir=args.output_dir, logging_dir=args.output_dir / args.logging_dir)
-    accelerator = Accelerator(
+    return Accelerator(
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
         log_with=None if args.report_to == "none" else args.report_to,
         project_config=folders,
     )
+
+
+def announce(accelerator: Accelerator, args: argparse.Namespace) -> None:
+    """Print the settings, save them as training.json, and open the trackers."""
+    settings = {name: str(value) for name, value in vars(args).items() if name != "hub_token"}
     if accelerator.is_main_process:
-        settings = {name: str(value) for name, value in vars(args).items() if name != "hub_token"}
         report.make_folder(args.output_dir)
         report.save_json(args.output_dir / "training.json", settings)
         print("\n".join(f"{name}: {value}" for name, value in settings.items()))
-        accelerator.init_trackers("train_instruct_pix2pix", settings)
-    return accelerator
+    accelerator.init_trackers("train_instruct_pix2pix", settings)
 
 
 def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> datasets.Dataset:
@@ -399,12 +401,13 @@ def save_model(run: Run, pairs: datasets.Dataset, args: argparse.Namespace) -> N
 
 def push_to_hub(args: argparse.Namespace) -> None:
     """Upload the model, without checkpoints and latents."""
+    hub.go_offline_without_network()
     api = HfApi(token=args.hub_token)
     try:
         repo = api.create_repo(args.hub_model_id or args.output_dir.name, exist_ok=True)
         aside = ["checkpoint-*", "latents-*", "logs/*", "validation/*"]
         api.upload_folder(repo_id=repo.repo_id, folder_path=args.output_dir, ignore_patterns=aside)
-    except (HfHubHTTPError, LocalTokenNotFoundError, ConnectionError) as error:
+    except hub.HUB_ERRORS as error:
         raise UserError(f"the model is in {args.output_dir}, but uploading it failed: {error}") from error
 
 

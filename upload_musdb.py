@@ -8,11 +8,9 @@ import argparse
 from pathlib import Path
 
 import datasets
-import httpx
 from datasets.table import embed_table_storage
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
-from riffusion import report
+from riffusion import hub, report
 from riffusion.dataset import load_splits, require_columns
 from riffusion.errors import UserError
 from riffusion.runtime import run_script
@@ -61,9 +59,10 @@ def write_parquet(splits: datasets.DatasetDict, folder: Path) -> None:
 
 def push_to_hub(splits: datasets.DatasetDict, args: argparse.Namespace) -> None:
     """Upload all splits. Raises UserError if nobody is logged in or the Hub can't be reached."""
+    hub.go_offline_without_network()
     try:
         commit = splits.push_to_hub(args.repo_id, private=args.private or None)
-    except (HfHubHTTPError, LocalTokenNotFoundError, httpx.HTTPError, OSError) as error:
+    except hub.HUB_ERRORS as error:
         raise UserError(
             f"can't upload to {args.repo_id!r} ({type(error).__name__}): log in with `hf auth login` and check the "
             "network, or pass --output_dir to write local Parquet files; the pairs are untouched"

@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 from PIL import Image
 
+from riffusion import hub
 from riffusion.errors import UserError
 from riffusion.report import write_atomically
 
@@ -54,11 +55,13 @@ def load_splits(name: str, cache_dir: Path | None = None) -> datasets.DatasetDic
     if folder.is_absolute() and not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     cache = str(cache_dir) if cache_dir else None
+    if not folder.is_dir():
+        hub.go_offline_without_network()
     try:
         if folder.is_dir() and any(folder.rglob(METADATA)):
             return datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache)
         return datasets.load_dataset(name, cache_dir=cache)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except hub.HUB_ERRORS as error:
         if folder.is_dir():
             raise UserError(f"{folder}: holds no pairs; make them with preprocess_musdb.py") from error
         raise UserError(

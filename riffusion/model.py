@@ -14,11 +14,10 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from riffusion import report
+from riffusion import hub, report
 from riffusion.errors import UserError
 from riffusion.spectrogram import SpectrogramParams
 
@@ -57,9 +56,10 @@ def load_facts(model_id: str) -> ModelFacts:
     """The facts of a model folder or Hub model; a model without them is taken for one of the original's."""
     path = Path(model_id) / FACTS_FILE
     if not Path(model_id).is_dir():
+        hub.go_offline_without_network()
         try:
             path = Path(hf_hub_download(model_id, FACTS_FILE))
-        except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, ConnectionError):
+        except hub.HUB_ERRORS:
             return ModelFacts()
     if not path.is_file():
         return ModelFacts()
@@ -114,9 +114,11 @@ def load_pipeline(model_id: str, device: str, dtype: torch.dtype) -> StableDiffu
 def _load(name: str, load: Callable[[], Loaded]) -> Loaded:
     if Path(name).is_absolute() and not Path(name).is_dir():
         raise UserError(f"{name}: no such folder")
+    if not Path(name).is_dir():
+        hub.go_offline_without_network()
     try:
         return load()
-    except (OSError, ValueError) as error:  # what from_pretrained raises for a missing, broken or unreachable model
+    except hub.HUB_ERRORS as error:
         if Path(name).is_dir():
             raise UserError(f"{name}: not a model in diffusers' layout ({_first_line(error)})") from error
         raise UserError(
