@@ -20,12 +20,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from riffusion import audio, metrics, model, report, stems
-from riffusion.dataset import dataset_target, load_splits, require_columns, save_png
+from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns, save_png
 from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram, spectrogram_from_image
-from riffusion.painting import Painter, paint_waveform
-from riffusion.runtime import run_script
-from riffusion.sampling import Settings, edit_images
+from riffusion.painting import Painter, paint_waveform, unedited_images
+from riffusion.runtime import run_script, torch_device
+from riffusion.sampling import choose_settings, edit_images
 from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
 
 
@@ -45,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--image_guidance_scale", type=float, help="image guidance (default: what the model says, else 1.5)")
     add("--seed", type=int, nargs="?", const=0, help="fix the noise; alone it means 0 (default: a random one)")
     add("--batch_size", type=int, default=4, help="clips sampled together (default: %(default)s)")
-    add("--device", help="torch device (default: cuda if there is one, else cpu)")
+    add("--device", type=torch_device, help="torch device (default: cuda if there is one, else cpu)")
     args = parser.parse_args(argv)
     if (args.audio is None) != (args.prompt is None):
         parser.error("--audio and --prompt go together")
@@ -54,36 +54,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ("max_samples", "num_inference_steps", "batch_size"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1")
+    if args.seed is not None and args.seed < 0:
+        parser.error("--seed must not be negative")
     if args.seed is None:
         args.seed = secrets.randbelow(2**31)
-    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    args.device = args.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return args
 
 
 def main(args: argparse.Namespace) -> int:
     facts = model.load_facts(args.model_id)
-    settings = Settings(
-        guidance_scale=facts.guidance_scale if args.guidance_scale is None else args.guidance_scale,
-        image_guidance_scale=facts.image_guidance_scale
-        if args.image_guidance_scale is None
-        else args.image_guidance_scale,
-        num_inference_steps=args.num_inference_steps,
-        seed=args.seed,
+    settings = choose_settings(
+        facts, args.guidance_scale, args.image_guidance_scale, args.num_inference_steps, args.seed
     )
-    converter = SpectrogramConverter(facts.params, args.device)
-    if args.audio is not None:
-        songs = [load_song(path, converter, args) for path in args.audio]  # bad input is told before any work
-    else:
-        records = load_records(args)
-    dtype = torch.float16 if args.device.startswith("cuda") else torch.float32
-    pipeline = model.load_pipeline(args.model_id, args.device, dtype)
+    converter = SpectrogramConverter(facts.params, str(args.device))
+    songs = load_songs(converter, args) if args.audio is not None else []  # bad input is told before any work
+    records = load_records(args) if args.audio is None else None
+    dtype = torch.float16 if args.device.type == "cuda" else torch.float32
+    pipeline = model.load_pipeline(args.model_id, str(args.device), dtype)
+    report.make_folder(args.base_save_path)
     painter = Painter(pipeline, converter, facts.target, settings, args.batch_size)
-    if args.audio is not None:
+    if records is None:
         results = [paint_song(song, painter, args) for song in songs]
     else:
         results = paint_records(records, painter, args)
     print(report.table(results))
-    print(f"results are in {args.base_save_path}; seed {args.seed}")
+    print(f"seed {args.seed}, text guidance {settings.guidance_scale}, image guidance {settings.image_guidance_scale}")
     return 0
 
 
@@ -96,6 +92,17 @@ class InputSong:
     rate: int
     bits: int
     mono: np.ndarray  # (1, samples)
+    clipped: int  # samples beyond full scale in a float file, which integers can't hold
+
+
+def load_songs(converter: SpectrogramConverter, args: argparse.Namespace) -> list[InputSong]:
+    """Read every file of --audio. Raises UserError if one can't be used, or two would share a folder."""
+    songs = [load_song(path, converter, args) for path in args.audio]
+    names = [song.name for song in songs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two of the songs are named {name!r}: paint them one at a time, with --name")
+    return songs
 
 
 def load_song(path: Path, converter: SpectrogramConverter, args: argparse.Namespace) -> InputSong:
@@ -114,8 +121,9 @@ def load_song(path: Path, converter: SpectrogramConverter, args: argparse.Namesp
     if mono.shape[1] < converter.params.clip_samples:
         seconds, least = samples.shape[1] / rate, converter.params.clip_seconds
         raise UserError(f"{path}: {seconds:.2f} s is shorter than a clip of {least:.2f} s")
-    name = args.name or path.name.removesuffix(stems.STEM_MP4).removesuffix(path.suffix)
-    return InputSong(name, integers, rate, bits, mono)
+    name = args.name or (path.resolve().name if path.is_dir() else path.name.removesuffix(stems.STEM_MP4))
+    name = name if args.name or path.is_dir() else name.removesuffix(path.suffix)
+    return InputSong(name, integers, rate, bits, mono, clipped=int(np.count_nonzero(np.abs(samples) > 1)))
 
 
 def paint_song(song: InputSong, painter: Painter, args: argparse.Namespace) -> dict[str, object]:
@@ -138,6 +146,8 @@ def paint_song(song: InputSong, painter: Painter, args: argparse.Namespace) -> d
         "voiced %": 100 * voicing.voiced_share,
         "median pitch Hz": voicing.median_f0_hz,
         "samples limited": limited,
+        "input samples clipped": song.clipped,
+        "folder": str(folder),
     }
     settings = asdict(painter.settings) | {"prompt": args.prompt, "model_id": args.model_id, "target": painter.target}
     report.save_json(folder / "result.json", row | settings)
@@ -166,12 +176,11 @@ def save_pictures(
 
 
 def load_records(args: argparse.Namespace) -> datasets.Dataset:
-    """The dataset's first records: of the test split, the validation split, or the only one."""
+    """The dataset's first records: of its held-out split, or its only one."""
     splits = load_splits(args.dataset_id)
-    split = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
-    records = splits[split].select(range(min(args.max_samples, len(splits[split]))))
+    records = held_out_split(splits) or next(iter(splits.values()))
     require_columns(records, ["original_image", "edit_prompt", "edited_image"])
-    return records
+    return records.select(range(min(args.max_samples, len(records))))
 
 
 def paint_records(records: datasets.Dataset, painter: Painter, args: argparse.Namespace) -> list[dict[str, object]]:
@@ -184,36 +193,48 @@ def paint_records(records: datasets.Dataset, painter: Painter, args: argparse.Na
             names = [f"sample-{first + number:03d}" for number in range(len(batch))]
             images, prompts = list(batch["original_image"]), list(batch["edit_prompt"])
             edited = edit_images(painter.pipeline, images, prompts, names, painter.settings)
-            for name, record, image in zip(names, batch, edited, strict=True):
-                rows.append(save_sample(name, record, image, target, painter, args))
+            unedited = unedited_images(images, painter)
+            for name, record, before, after in zip(names, batch, unedited, edited, strict=True):
+                rows.append(save_sample(name, record, (before, after), target, painter, args))
                 progress.update()
     return rows
 
 
 def save_sample(
-    name: str, record: dict, edited: Image.Image, target: str, painter: Painter, args: argparse.Namespace
+    name: str,
+    record: dict,
+    pictures: tuple[Image.Image, Image.Image],
+    target: str,
+    painter: Painter,
+    args: argparse.Namespace,
 ) -> dict[str, object]:
-    """Write one sample's pictures and, by Griffin-Lim, its sound: original, painted and target."""
-    params = SpectrogramParams.from_exif(record["original_image"].getexif())
-    max_value = float(record["original_image"].getexif().get(ExifTags.MAX_VALUE, 1.0))
-    original, target_mel, edited_mel = (
+    """Write one sample's pictures and, by Griffin-Lim, its sound: original, painted and target.
+
+    `pictures` are what the model makes of the input unedited and edited; `target` says what the record's is.
+    """
+    exif = record["original_image"].getexif()
+    params = SpectrogramParams.from_exif(exif)
+    max_value = float(exif.get(ExifTags.MAX_VALUE, 1.0))
+    original, true, before, after = (
         spectrogram_from_image(image, params, max_value)
-        for image in (record["original_image"], record["edited_image"], edited)
+        for image in (record["original_image"], record["edited_image"], *pictures)
     )
-    pictures = {
+    mels = {
         "original": original,
-        "painted": edited_mel if painter.target == "mix" else original + edited_mel,
-        "target": target_mel if target == "mix" else original + target_mel,
+        "painted": after if painter.target == "mix" else original + after,
+        "target": true if target == "mix" else original + true,
     }
     slug = re.sub(r"[^a-z0-9]+", "-", record["edit_prompt"].lower()).strip("-")[:60]
     folder = report.make_folder(args.base_save_path / f"{name}-{slug}")
-    for kind, mel in pictures.items():
+    converter = painter.converter
+    sounds = {kind: converter.waveform_from_mel_amplitudes(torch.from_numpy(mel)).cpu() for kind, mel in mels.items()}
+    peak = max(float(sound.abs().max()) for sound in sounds.values())
+    gain = 1 / peak if peak > 1 or ExifTags.MAX_VALUE not in exif else 1.0  # without the tag the level is unknown
+    for kind, mel in mels.items():
         save_png(image_from_spectrogram(mel, params, max_value), folder / f"{kind}.png")
-        sound = painter.converter.waveform_from_mel_amplitudes(torch.from_numpy(mel)).cpu().numpy()
-        audio.save_wav(folder / f"{kind}.wav", sound / max(1.0, float(np.abs(sound).max())), params.sample_rate)
-    stem = np.clip(pictures["painted"] - original, 0, None)
-    edit = metrics.measure_edit(stem.mean(axis=0), original.mean(axis=0))
-    row = result_row(name, edit)
+        audio.save_wav(folder / f"{kind}.wav", gain * sounds[kind].numpy(), params.sample_rate)
+    stem = np.clip(after - before, 0, None) if painter.target == "mix" else after
+    row = result_row(name, metrics.measure_edit(stem.mean(axis=0), original.mean(axis=0))) | {"folder": str(folder)}
     settings = asdict(painter.settings) | {"prompt": record["edit_prompt"], "model_id": args.model_id}
     report.save_json(folder / "result.json", row | settings | {"target": painter.target})
     return row

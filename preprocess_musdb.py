@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import sys
 import zlib
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from riffusion.audio import save_wav
 from riffusion.dataset import METADATA, TARGETS, Pair, save_png, write_records
 from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram, shared_max_value
-from riffusion.runtime import keep_freed_memory, run_script
+from riffusion.runtime import keep_freed_memory, run_script, torch_device
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
@@ -92,15 +93,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pitch_augment", action="store_true", help=f"also shifted by {PITCH_STEPS} semitones")
     parser.add_argument("--max_examples", type=int, help="stop after this many pairs")
     parser.add_argument("--seed", type=int, default=0, help="seed of the instructions (default: 0)")
-    parser.add_argument("--device", default="cpu", help="torch device for the transforms (default: cpu)")
+    parser.add_argument(
+        "--device", type=torch_device, default="cpu", help="torch device for the transforms (default: cpu)"
+    )
     parser.add_argument("--num_proc", type=int, default=os.cpu_count(), help="songs at a time (default: all cores)")
     parser.add_argument("--save_wav", action="store_true", help="also write each pair as wav files")
     parser.add_argument("--silence", action="store_true", help="print nothing but errors")
     args = parser.parse_args(argv)
     if not 0 <= args.frame_overlap < 1:
         parser.error(f"--frame_overlap is a share of a clip, 0 <= overlap < 1, not {args.frame_overlap}")
-    if args.frame_len_seconds < 0.5:
-        parser.error(f"--frame_len_seconds must be at least 0.5, not {args.frame_len_seconds}")
+    if not 0.5 <= args.frame_len_seconds <= 60:
+        parser.error(f"--frame_len_seconds must be between 0.5 and 60, not {args.frame_len_seconds}")
+    if args.fs < 2 * SpectrogramParams.max_frequency:
+        parser.error(f"--fs must be at least {2 * SpectrogramParams.max_frequency}, twice the highest pitch shown")
+    if not args.frame_min_power_prop >= 0:
+        parser.error(f"--frame_min_power_prop must not be negative, but is {args.frame_min_power_prop}")
     if args.num_proc < 1 or (args.max_examples is not None and args.max_examples < 1):
         parser.error("--num_proc and --max_examples must be at least 1")
     return args
@@ -111,12 +118,18 @@ def main(args: argparse.Namespace) -> int:
     songs = stems.find_songs(args.root_data_dir)
     require_stem(songs, args)
     claim_output_dir(args)
-    results = []
+    results: list[SongResult] = []
     with tqdm(total=len(songs), unit="song", disable=args.silence) as progress:
         for result in preprocess_songs(songs, prompts, args):
             results.append(result)
             progress.update()
             progress.set_postfix(pairs=sum(len(done.pairs) for done in results))
+    for result in results:
+        if result.failure:
+            print(f"error: {result.failure}", file=sys.stderr)
+    if not any(result.pairs for result in results):
+        shutil.rmtree(args.output_dir)
+        raise UserError(f"no pair was made from {args.root_data_dir}; nothing was written")
     write_metadata(results, args)
     return write_report(results, prompts, args)
 
@@ -144,6 +157,7 @@ def claim_output_dir(args: argparse.Namespace) -> None:
     """Write the flags into the output folder, or check that it was made with the same ones."""
     here = {"output_dir", "num_proc", "device", "silence"}  # where and how the work is done, not what is made
     flags = {name: str(value) for name, value in vars(args).items() if name not in here}
+    flags["prompt_filepath"] = f"{args.prompt_filepath} {zlib.crc32(args.prompt_filepath.read_bytes()):08x}"
     path = args.output_dir / "preprocess.json"
     if path.is_file():
         before = report.load_json(path)
@@ -173,6 +187,12 @@ def preprocess_songs(songs: list[stems.Song], prompts: dict, args: argparse.Name
             yield future.result()
 
 
+def folder_name(song: str) -> str:
+    """A song's folder: its words run together, because `datasets` takes a word such as "test" for a split's name."""
+    words = re.sub(r"[^A-Za-z0-9]+", " ", song).split()
+    return "".join(word.capitalize() for word in words) + f"-{zlib.crc32(song.encode()):08x}"
+
+
 def start_worker() -> None:
     """One thread a process: the songs already fill the cores."""
     torch.set_num_threads(1)
@@ -181,8 +201,7 @@ def start_worker() -> None:
 
 def preprocess_song(song: stems.Song, labels: Labels, args: argparse.Namespace, limit: int | None) -> SongResult:
     """All pairs of a song. Bad audio is this song's failure: it is told in the result, and nothing is raised."""
-    slug = f"{re.sub(r'[^A-Za-z0-9]+', '-', song.name)}-{zlib.crc32(song.name.encode()):08x}"
-    result = SongResult(song, args.output_dir / song.subset / slug)
+    result = SongResult(song, args.output_dir / song.subset / folder_name(song.name))
     finished = result.folder / SONG_FILE
     try:
         if finished.is_file():
@@ -201,9 +220,9 @@ def preprocess_song(song: stems.Song, labels: Labels, args: argparse.Namespace, 
 
 def load_parts(song: stems.Song, args: argparse.Namespace) -> Parts:
     """Read a song's backing and its stem to paint. Raises UserError if it has no usable clip."""
-    loaded = stems.load_stems(song, args.fs)
-    backing = stems.sum_stems(loaded, without=args.gen_stem).mean(axis=0, keepdims=True)
-    painted = loaded[args.gen_stem].mean(axis=0, keepdims=True)
+    loaded = {name: stem.mean(axis=0, keepdims=True) for name, stem in stems.load_stems(song, args.fs).items()}
+    backing = stems.sum_stems(loaded, without=args.gen_stem)
+    painted = loaded[args.gen_stem]
     clip_samples = spectrogram_params(args).clip_samples
     if painted.shape[1] < clip_samples:
         seconds = painted.shape[1] / args.fs
@@ -249,7 +268,9 @@ def make_pairs(
             )
 
 
-def draw_pair(backing: np.ndarray, painted: np.ndarray, path: Path, converter: SpectrogramConverter, args) -> dict:
+def draw_pair(
+    backing: np.ndarray, painted: np.ndarray, path: Path, converter: SpectrogramConverter, args: argparse.Namespace
+) -> dict[str, object]:
     """Write both pictures (and wav files) of one clip on one scale; returns what a record says of them."""
     mix = backing + painted
     gain = min(1.0, 1.0 / float(max(np.abs(backing).max(), np.abs(mix).max(), 1e-9)))
@@ -260,7 +281,7 @@ def draw_pair(backing: np.ndarray, painted: np.ndarray, path: Path, converter: S
         for name, signal in signals.items()
     }
     max_value = shared_max_value(mels["original"], mels["edited"])
-    record: dict = {"gain": gain, "max_value": max_value}
+    record: dict[str, object] = {"gain": gain, "max_value": max_value}
     for name, mel in mels.items():
         image = path.with_name(f"{path.name}_{name}.png")
         save_png(image_from_spectrogram(mel, converter.params, max_value), image)
@@ -279,7 +300,7 @@ def write_metadata(results: list[SongResult], args: argparse.Namespace) -> None:
 
 
 def write_report(results: list[SongResult], prompts: dict, args: argparse.Namespace) -> int:
-    """Write report.json and print the closing table. Exit code 2 if a song failed or there is no pair."""
+    """Write report.json and print the closing table. Exit code 2 if a song failed."""
     failed = [result for result in results if result.failure]
     unlabelled = [result.song.name for result in results if result.song.name not in prompts]
     pairs = sum(len(result.pairs) for result in results)
@@ -291,13 +312,9 @@ def write_report(results: list[SongResult], prompts: dict, args: argparse.Namesp
         "songs failed": {result.song.name: result.failure for result in failed},
     }
     report.save_json(args.output_dir / "report.json", summary)
-    for result in failed:
-        print(f"error: {result.failure}", file=sys.stderr)
     if not args.silence:
         print(report.table([{**summary, "songs without labels": len(unlabelled), "songs failed": len(failed)}]))
         print(f"{args.output_dir}: {pairs} pairs; report.json has the names")
-    if pairs == 0 and not failed:
-        raise UserError(f"no pair was made from {args.root_data_dir}")
     return 2 if failed else 0
 
 

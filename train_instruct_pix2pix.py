@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
-from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.optimization import SchedulerType, get_scheduler
 from diffusers.training_utils import EMAModel
 from huggingface_hub import HfApi
@@ -24,13 +23,15 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from riffusion import checkpoints, hub, model, report
-from riffusion.dataset import dataset_target, load_splits, require_columns
+from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns
 from riffusion.errors import UserError
 from riffusion.latents import TrainingExamples, cache_latents
 from riffusion.runtime import run_script
-from riffusion.sampling import Settings, edit_images
+from riffusion.sampling import choose_settings, edit_images
 from riffusion.spectrogram import SpectrogramParams
 
+VALIDATION_STEPS = 20  # denoising steps of a painted held-out record
+SCHEDULES = [kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT]
 HELD_OUT_EXAMPLES = 64  # records of the validation split whose loss is followed, at fixed noise and timesteps
 
 
@@ -71,7 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--gradient_checkpointing", action="store_true", help="less memory, more time")
     add("--learning_rate", type=float, default=1e-4, help="peak learning rate")
     add("--scale_lr", action="store_true", help="multiply it by batch size, accumulation and processes")
-    add("--lr_scheduler", choices=[kind.value for kind in SchedulerType], default="constant", help="its course")
+    add("--lr_scheduler", choices=SCHEDULES, default="constant", help="its course")
     add("--lr_warmup_steps", type=int, default=500, help="steps to reach it")
     add("--conditioning_dropout_prob", type=float, default=0.05, help="chance to drop text, picture or both, each")
     add("--use_8bit_adam", action="store_true", help="8-bit Adam of bitsandbytes")
@@ -90,7 +91,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--checkpoints_total_limit", type=int, help="keep only this many, the newest")
     add("--resume_from_checkpoint", help='a checkpoint folder in --output_dir, or "latest"')
     add("--save_precision", choices=["fp32", "fp16"], default="fp32", help="precision of the saved model")
-    add("--report_to", default="tensorboard", help='tracker of accelerate, or "none"')
+    add("--report_to", choices=["tensorboard", "wandb", "none"], default="tensorboard", help="where losses go")
     add("--logging_dir", type=Path, default=Path("logs"), help="folder of its logs inside --output_dir")
     add("--validation_prompt", help="paint the held-out pictures by this instruction (default: their own)")
     add("--num_validation_images", type=int, default=4, help="held-out pictures painted at each checkpoint")
@@ -100,9 +101,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not 0 <= args.conditioning_dropout_prob <= 1 / 3:
         parser.error("--conditioning_dropout_prob must be between 0 and 1/3: three conditions are dropped by it")
-    for name in ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "checkpoints_total_limit"):
+    counts = ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "checkpoints_total_limit")
+    for name in (*counts, "max_train_steps", "max_train_samples", "num_train_epochs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1")
+    if args.seed < 0:
+        parser.error("--seed must not be negative")
     return args
 
 
@@ -112,6 +116,7 @@ class Run:
 
     accelerator: Accelerator
     parts: model.Parts
+    facts: model.ModelFacts
     ema: EMAModel | None
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -124,15 +129,15 @@ def main(args: argparse.Namespace) -> int:
     splits = load_splits(str(args.train_data_dir or args.dataset_name), args.cache_dir)
     pairs = training_pairs(splits, args)
     parts = load_parts(args)
-    announce(accelerator, args)
+    steps = plan_steps(len(pairs), accelerator, args)
+    run = make_run(parts, model_facts(pairs, args), steps, accelerator, args)
+    first = resume(run, args)
+    announce(accelerator, args)  # everything that the user may have got wrong is behind us
     examples = make_examples(pairs, parts, accelerator, args)
     held_out = make_held_out(splits, parts, accelerator, args)
-    steps = plan_steps(len(pairs), accelerator, args)
-    run = make_run(parts, steps, accelerator, args)
-    first = resume(run, args)
     train(run, examples, held_out, first, steps, args)
     if accelerator.is_main_process:
-        save_model(run, pairs, args)
+        save_model(run, args)
     accelerator.end_training()
     return 0
 
@@ -152,18 +157,26 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
 
 def announce(accelerator: Accelerator, args: argparse.Namespace) -> None:
     """Print the settings, save them as training.json, and open the trackers."""
-    settings = {name: str(value) for name, value in vars(args).items() if name != "hub_token"}
+    settings = {name: value for name, value in vars(args).items() if name != "hub_token"}
     if accelerator.is_main_process:
         report.make_folder(args.output_dir)
         report.save_json(args.output_dir / "training.json", settings)
         print("\n".join(f"{name}: {value}" for name, value in settings.items()))
-    accelerator.init_trackers("train_instruct_pix2pix", settings)
+    accelerator.init_trackers("train_instruct_pix2pix", {name: str(value) for name, value in settings.items()})
 
 
 def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> datasets.Dataset:
     """The pairs to learn from: the train split, or the only one."""
     pairs = splits["train"] if "train" in splits else next(iter(splits.values()))
     require_columns(pairs, [args.original_image_column, args.edited_image_column, args.edit_prompt_column])
+    height = pairs[0][args.original_image_column].height
+    if height != args.resolution:
+        raise UserError(
+            f"pictures are {height} pixels high and --resolution says {args.resolution}: resizing a spectrogram "
+            "would change its pitch; pass its own height"
+        )
+    if args.validation_prompt and held_out_split(splits) is None:
+        raise UserError("--validation_prompt paints held-out pictures, and the dataset has no valid or test split")
     if args.max_train_samples is None or args.max_train_samples >= len(pairs):
         return pairs
     return pairs.shuffle(seed=args.seed).select(range(args.max_train_samples))
@@ -196,7 +209,7 @@ def make_examples(
     columns = (args.original_image_column, args.edited_image_column)
     parts.vae.to(accelerator.device)
     with accelerator.main_process_first():
-        latents = cache_latents(pairs, columns, args.resolution, parts.vae, args.output_dir)
+        latents = cache_latents(pairs, columns, parts.vae, args.output_dir)
     return TrainingExamples(
         latents,
         tokenize(parts, list(pairs[args.edit_prompt_column])),
@@ -223,10 +236,10 @@ def make_held_out(
     splits: datasets.DatasetDict, parts: model.Parts, accelerator: Accelerator, args: argparse.Namespace
 ) -> HeldOut | None:
     """The first records of the validation or test split, shuffled once; None if there is no such split."""
-    name = next((name for name in ("validation", "test") if name in splits), None)
-    if name is None:
+    records = held_out_split(splits)
+    if records is None:
         return None
-    records = splits[name].shuffle(seed=0).select(range(min(HELD_OUT_EXAMPLES, len(splits[name]))))
+    records = records.shuffle(seed=0).select(range(min(HELD_OUT_EXAMPLES, len(records))))
     examples = make_examples(records, parts, accelerator, args)
     examples.dropout, examples.seed = 0.0, 0
     return HeldOut(examples, records)
@@ -238,7 +251,17 @@ def plan_steps(pairs: int, accelerator: Accelerator, args: argparse.Namespace) -
     return args.max_train_steps or max(1, args.num_train_epochs * pairs // step_size)
 
 
-def make_run(parts: model.Parts, steps: int, accelerator: Accelerator, args: argparse.Namespace) -> Run:
+def model_facts(pairs: datasets.Dataset, args: argparse.Namespace) -> model.ModelFacts:
+    """What inference has to know: the pairs' target and params, and the guidance of the model we start from."""
+    picture = pairs[0][args.original_image_column]
+    params = replace(SpectrogramParams.from_exif(picture.getexif()), num_frames=picture.width)
+    base = model.load_facts(args.pretrained_model_name_or_path)
+    return replace(base, target=dataset_target(pairs), params=params)
+
+
+def make_run(
+    parts: model.Parts, facts: model.ModelFacts, steps: int, accelerator: Accelerator, args: argparse.Namespace
+) -> Run:
     """Optimizer, learning rate schedule and moving average, placed by accelerate."""
     weights = [
         weight for part in (parts.unet, parts.text_encoder) for weight in part.parameters() if weight.requires_grad
@@ -263,7 +286,7 @@ def make_run(parts: model.Parts, steps: int, accelerator: Accelerator, args: arg
         ema.to(accelerator.device)
         accelerator.register_for_checkpointing(ema)
     null_ids = tokenize(parts, [""]).to(accelerator.device)
-    return Run(accelerator, parts, ema, optimizer, schedule, null_ids, weights)
+    return Run(accelerator, parts, facts, ema, optimizer, schedule, null_ids, weights)
 
 
 def make_optimizer(weights: list[nn.Parameter], rate: float, args: argparse.Namespace) -> torch.optim.Optimizer:
@@ -296,7 +319,7 @@ def train(
     step = first
     for batch in accelerator.prepare(loader):
         with accelerator.accumulate(run.parts.unet):
-            loss = diffusion_loss(run, batch)
+            loss = diffusion_loss(run.parts, run.null_ids, batch)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(run.weights, args.max_grad_norm)
@@ -317,15 +340,15 @@ def train(
                 validate(run, held_out, step, args)
 
 
-def diffusion_loss(run: Run, batch: dict[str, Tensor]) -> Tensor:
+def diffusion_loss(parts: model.Parts, null_ids: Tensor, batch: dict[str, Tensor]) -> Tensor:
     """Mean squared error of the UNet's prediction, a scalar. Latents are (B, C, H, W), token ids (B, T)."""
-    scheduler, scale = run.parts.noise_scheduler, run.parts.vae.config.scaling_factor
-    token_ids = torch.where(batch["keep_text"][:, None], batch["token_ids"], run.null_ids)
+    scheduler, scale = parts.noise_scheduler, parts.vae.config.scaling_factor
+    token_ids = torch.where(batch["keep_text"][:, None], batch["token_ids"], null_ids)
     clean = scale * batch["edited"]
     noisy = scheduler.add_noise(clean, batch["noise"], batch["timestep"])
     condition = batch["original"] * batch["keep_image"][:, None, None, None]
-    text = run.parts.text_encoder(token_ids)[0]
-    prediction = run.parts.unet(torch.cat([noisy, condition], dim=1), batch["timestep"], text).sample
+    text = parts.text_encoder(token_ids)[0]
+    prediction = parts.unet(torch.cat([noisy, condition], dim=1), batch["timestep"], text).sample
     if scheduler.config.prediction_type == "v_prediction":
         wanted = scheduler.get_velocity(clean, batch["noise"], batch["timestep"])
     else:
@@ -336,30 +359,29 @@ def diffusion_loss(run: Run, batch: dict[str, Tensor]) -> Tensor:
 @torch.no_grad()
 def validate(run: Run, held_out: HeldOut, step: int, args: argparse.Namespace) -> None:
     """Log the held-out loss at fixed noise and timesteps, and paint a few held-out records."""
-    parts = run.parts
-    unet = run.accelerator.unwrap_model(parts.unet)
+    parts = unwrapped_parts(run)
     if run.ema is not None:
-        run.ema.store(unet.parameters())
-        run.ema.copy_to(unet.parameters())
+        run.ema.store(parts.unet.parameters())
+        run.ema.copy_to(parts.unet.parameters())
     loader = DataLoader(Subset(held_out.examples, range(len(held_out.records))), args.train_batch_size)
     batches = ({name: value.to(run.accelerator.device) for name, value in batch.items()} for batch in loader)
-    loss = float(np.mean([diffusion_loss(run, batch).item() for batch in batches]))
+    loss = float(np.mean([diffusion_loss(parts, run.null_ids, batch).item() for batch in batches]))
     run.accelerator.log({"held_out_loss": loss}, step)
     tqdm.write(f"step {step}: held-out loss {loss:.4f}")
     if args.num_validation_images > 0:
         records = held_out.records.select(range(min(args.num_validation_images, len(held_out.records))))
-        paint_strip(run, records, step, args)
+        paint_strip(run, parts, records, step, args)
     if run.ema is not None:
-        run.ema.restore(unet.parameters())
+        run.ema.restore(parts.unet.parameters())
 
 
-def paint_strip(run: Run, records: datasets.Dataset, step: int, args: argparse.Namespace) -> None:
+def paint_strip(run: Run, parts: model.Parts, records: datasets.Dataset, step: int, args: argparse.Namespace) -> None:
     """Write validation/step-STEP.png: a row a record, its input, what the model paints, and the target."""
     originals = records[args.original_image_column]
     prompts = [args.validation_prompt or prompt for prompt in records[args.edit_prompt_column]]
     names = [f"validation {number}" for number in range(len(prompts))]
-    settings = Settings(num_inference_steps=20, seed=args.seed)
-    painted = edit_images(make_pipeline(run), list(originals), prompts, names, settings)
+    settings = choose_settings(run.facts, None, None, VALIDATION_STEPS, args.seed)
+    painted = edit_images(model.pipeline_from_parts(parts), list(originals), prompts, names, settings)
     folder = report.make_folder(args.output_dir / "validation")
     rows = zip(originals, painted, records[args.edited_image_column], strict=True)
     report.picture_grid([list(row) for row in rows]).save(folder / f"step-{step}.png")
@@ -374,26 +396,27 @@ def resume(run: Run, args: argparse.Namespace) -> int:
         print(f"{args.output_dir} has no checkpoint yet: training starts anew")
         return 0
     run.accelerator.load_state(str(folder))
+    if run.ema is not None:
+        run.ema.to(run.accelerator.device)  # its weights were loaded on the CPU
     return checkpoints.step_of(folder)
 
 
-def make_pipeline(run: Run) -> StableDiffusionInstructPix2PixPipeline:
-    """The run's model, without accelerate's wrapping, as diffusers' pipeline."""
+def unwrapped_parts(run: Run) -> model.Parts:
+    """The model's parts without accelerate's wrapping."""
     unwrap = run.accelerator.unwrap_model
-    parts = replace(run.parts, unet=unwrap(run.parts.unet), text_encoder=unwrap(run.parts.text_encoder))
-    return model.pipeline_from_parts(parts)
+    return replace(run.parts, unet=unwrap(run.parts.unet), text_encoder=unwrap(run.parts.text_encoder))
 
 
-def save_model(run: Run, pairs: datasets.Dataset, args: argparse.Namespace) -> None:
+def save_model(run: Run, args: argparse.Namespace) -> None:
     """Write the model in diffusers' layout, with its facts, and upload it if asked to."""
+    parts = unwrapped_parts(run)
     if run.ema is not None:
-        run.ema.copy_to(run.accelerator.unwrap_model(run.parts.unet).parameters())
-    pipeline = make_pipeline(run)
+        run.ema.copy_to(parts.unet.parameters())
+    pipeline = model.pipeline_from_parts(parts)
     if args.save_precision == "fp16":
         pipeline.to(torch.float16)
     pipeline.save_pretrained(args.output_dir)
-    params = SpectrogramParams.from_exif(pairs[0][args.original_image_column].getexif())
-    model.save_facts(args.output_dir, model.ModelFacts(dataset_target(pairs), params))
+    model.save_facts(args.output_dir, run.facts)
     print(f"saved {args.output_dir}")
     if args.push_to_hub:
         push_to_hub(args)

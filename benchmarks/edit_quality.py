@@ -19,12 +19,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from riffusion import metrics, model, report
-from riffusion.dataset import dataset_target, load_splits
+from riffusion.dataset import dataset_target, held_out_split, load_splits
 from riffusion.errors import UserError
 from riffusion.image import spectrogram_from_image
+from riffusion.painting import Painter, unedited_images
 from riffusion.phase import painted_stem
 from riffusion.runtime import run_script
-from riffusion.sampling import Settings, edit_images
+from riffusion.sampling import choose_settings, edit_images
 from riffusion.spectrogram import ExifTags, SpectrogramConverter
 
 
@@ -48,21 +49,20 @@ def main(args: argparse.Namespace) -> int:
     facts = model.load_facts(args.model_id)
     if dataset_target(pairs) != facts.target:
         raise UserError(f"the pairs' target is {dataset_target(pairs)!r}, the model's is {facts.target!r}")
-    converter = SpectrogramConverter(facts.params)
-    rows = [
-        measure("copy the input", pairs, list(pairs["original_image"]), converter, facts.target),
-        measure("oracle", pairs, list(pairs["edited_image"]), converter, facts.target),
-    ]
     pipeline = model.load_pipeline(args.model_id, "cpu", torch.float32)
+    converter = SpectrogramConverter(facts.params)
+    originals, targets = list(pairs["original_image"]), list(pairs["edited_image"])
+    rows = [
+        measure("copy the input", originals, originals, originals, converter, facts.target),
+        measure("oracle", originals, originals, targets, converter, facts.target),
+    ]
     for seed in args.seeds:
-        settings = Settings(
-            guidance_scale=args.guidance_scale or facts.guidance_scale,
-            image_guidance_scale=args.image_guidance_scale or facts.image_guidance_scale,
-            num_inference_steps=args.num_inference_steps,
-            seed=seed,
+        settings = choose_settings(
+            facts, args.guidance_scale, args.image_guidance_scale, args.num_inference_steps, seed
         )
-        painted = paint(pipeline, pairs, settings, args.batch_size)
-        rows.append(measure(f"model, seed {seed}", pairs, painted, converter, facts.target))
+        painter = Painter(pipeline, converter, facts.target, settings, args.batch_size)
+        unedited, painted = paint(pairs, painter)
+        rows.append(measure(f"model, seed {seed}", originals, unedited, painted, converter, facts.target))
     print(report.table(rows))
     if args.json is not None:
         report.save_json(args.json, {"settings": vars(args), "rows": rows})
@@ -72,33 +72,40 @@ def main(args: argparse.Namespace) -> int:
 def held_out_pairs(args: argparse.Namespace) -> datasets.Dataset:
     """A random choice of the folder's pairs, the same every time."""
     splits = load_splits(args.dataset_id)
-    pairs = datasets.concatenate_datasets(list(splits.values())).shuffle(seed=0)
+    pairs = held_out_split(splits) or next(iter(splits.values()))
+    pairs = pairs.shuffle(seed=0)
     return pairs.select(range(min(args.max_samples, len(pairs))))
 
 
-def paint(pipeline, pairs: datasets.Dataset, settings: Settings, batch_size: int) -> list[Image.Image]:
-    """The model's answer to every pair's original and instruction."""
-    painted = []
-    for first in tqdm(range(0, len(pairs), batch_size), desc=f"painting, seed {settings.seed}"):
-        batch = pairs[first : first + batch_size]
-        names = [f"pair {first + number}" for number in range(len(batch["edit_prompt"]))]
-        painted += edit_images(pipeline, batch["original_image"], batch["edit_prompt"], names, settings)
-    return painted
+def paint(pairs: datasets.Dataset, painter: Painter) -> tuple[list[Image.Image], list[Image.Image]]:
+    """What to compare with and the model's answer, for every pair's original and instruction."""
+    unedited, painted = [], []
+    for first in tqdm(range(0, len(pairs), painter.batch_size), desc=f"painting, seed {painter.settings.seed}"):
+        batch = pairs[first : first + painter.batch_size]
+        originals = batch["original_image"]
+        names = [f"pair {first + number}" for number in range(len(originals))]
+        unedited += unedited_images(originals, painter)
+        painted += edit_images(painter.pipeline, originals, batch["edit_prompt"], names, painter.settings)
+    return unedited, painted
 
 
 def measure(
-    row: str, pairs: datasets.Dataset, answers: list[Image.Image], converter: SpectrogramConverter, target: str
+    row: str,
+    originals: list[Image.Image],
+    unedited: list[Image.Image],
+    answers: list[Image.Image],
+    converter: SpectrogramConverter,
+    target: str,
 ) -> dict[str, object]:
     """One row of the table: medians over all pairs of what was painted over the sound of their originals."""
     edits, voiced = [], []
-    for pair, answer in tqdm(zip(pairs, answers, strict=True), total=len(pairs), desc=row):
-        max_value = float(pair["original_image"].getexif()[ExifTags.MAX_VALUE])
-        original, edited = (
-            torch.from_numpy(spectrogram_from_image(image, converter.params, max_value))
-            for image in (pair["original_image"], answer)
+    for pictures in tqdm(zip(originals, unedited, answers, strict=True), total=len(originals), desc=row):
+        max_value = float(pictures[0].getexif().get(ExifTags.MAX_VALUE, 1.0))
+        original, before, after = (
+            torch.from_numpy(spectrogram_from_image(picture, converter.params, max_value)) for picture in pictures
         )
         backing = converter.waveform_from_mel_amplitudes(original)
-        stem = painted_stem(converter, backing, original, edited, target)
+        stem = painted_stem(converter, backing, before, after, target)
         mels = [converter.mel_amplitudes_from_waveform(signal)[0].numpy() for signal in (stem, backing)]
         edits.append(metrics.measure_edit(*mels))
         voiced.append(metrics.measure_voicing(stem[0].numpy(), converter.params.sample_rate).voiced_share)

@@ -22,12 +22,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from riffusion import instructions, report
+from riffusion import instructions, model, report
 from riffusion.dataset import METADATA
 from riffusion.errors import UserError
 from riffusion.runtime import run_script
 
 LATENT_CHANNELS = 16
+GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled with
 KL_WEIGHT = 1e-5
 FIRST_LOG_VARIANCE = -6.0  # at 0 the posterior's noise drowns the latents, and the decoder learns to do without them
 
@@ -66,6 +67,7 @@ def main(args: argparse.Namespace) -> int:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(args.output_dir)
+    model.save_facts(args.output_dir, model.ModelFacts(guidance_scale=GUIDANCE, image_guidance_scale=IMAGE_GUIDANCE))
     report.save_json(args.output_dir / "small_base.json", vars(args))
     return 0
 

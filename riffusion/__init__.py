@@ -3,7 +3,7 @@
 import logging
 import os
 
-# diffusers imports xformers wherever it is installed, and xformers warns on every machine without its GPU kernels
+# These warn while they are imported, on every machine without xformers' GPU kernels or torchvision; neither is needed.
 logging.getLogger("xformers").setLevel(logging.ERROR)
-# transformers warns that it prepares images without torchvision; nothing here asks it to prepare any
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -41,7 +41,7 @@ def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int]:
     put_ffmpeg_on_path()
     with tempfile.TemporaryDirectory() as folder:
         decoded = Path(folder) / "decoded.wav"
-        command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a:0", "-c:a", "pcm_f32le", str(decoded)]
+        command = ["ffmpeg", "-v", "error", "-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le", str(decoded)]
         run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if run.returncode != 0:
             raise UserError(f"{path}: not an audio file that libsndfile or ffmpeg can read")

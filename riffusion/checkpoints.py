@@ -15,13 +15,13 @@ def save(accelerator: Accelerator, folder: Path, step: int, limit: int | None) -
     finished = folder / f"{PREFIX}{step}"
     part = finished.with_name(finished.name + ".part")
     accelerator.save_state(str(part))
-    if not accelerator.is_main_process:
-        return
-    shutil.rmtree(finished, ignore_errors=True)
-    part.rename(finished)
-    if limit is not None:
-        for old in all_in(folder)[:-limit]:
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(finished, ignore_errors=True)
+        part.rename(finished)
+        for old in all_in(folder)[:-limit] if limit else []:
             shutil.rmtree(old)
+    accelerator.wait_for_everyone()
 
 
 def all_in(folder: Path) -> list[Path]:

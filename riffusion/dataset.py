@@ -63,11 +63,17 @@ def load_splits(name: str, cache_dir: Path | None = None) -> datasets.DatasetDic
         return datasets.load_dataset(name, cache_dir=cache)
     except hub.HUB_ERRORS as error:
         if folder.is_dir():
-            raise UserError(f"{folder}: holds no pairs; make them with preprocess_musdb.py") from error
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"{folder}: holds no pairs; make them with preprocess_musdb.py ({reason})") from error
         raise UserError(
             f"dataset {name!r} is not a folder here and the Hub can't be reached or doesn't have it; "
             "pass a folder that preprocess_musdb.py wrote"
         ) from error
+
+
+def held_out_split(splits: datasets.DatasetDict) -> datasets.Dataset | None:
+    """The validation split, or else the test split, or None."""
+    return next((splits[name] for name in ("validation", "test") if name in splits), None)
 
 
 def require_columns(dataset: datasets.Dataset, columns: Iterable[str]) -> None:

@@ -22,10 +22,10 @@ def go_offline_without_network() -> None:
     Behind a proxy nothing is tried: only the proxy knows.
     """
     hub = urlsplit(huggingface_hub.constants.ENDPOINT)
-    if huggingface_hub.constants.is_offline_mode() or urllib.request.getproxies():
+    if huggingface_hub.constants.is_offline_mode() or {hub.scheme, "all"} & set(urllib.request.getproxies()):
         return
     try:
-        socket.create_connection((hub.hostname, hub.port or 443), TIMEOUT_SECONDS).close()
+        socket.create_connection((hub.hostname, hub.port or {"http": 80}.get(hub.scheme, 443)), TIMEOUT_SECONDS).close()
     except OSError:
         huggingface_hub.constants.HF_HUB_OFFLINE = True
         datasets.config.HF_HUB_OFFLINE = True

@@ -1,11 +1,11 @@
 """What a person might ask for: instructions written from a song's labels, or read from a file."""
 
 import csv
+import functools
 import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from riffusion.errors import UserError
 
@@ -32,12 +32,20 @@ def read_prompts(path: Path) -> dict[str, str | dict[str, str]]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such prompt file")
-    with path.open(encoding="utf-8", newline="") as lines:
-        return _read_labels(path, lines) if path.suffix == ".tsv" else _read_json_lines(path, lines)
+    lines = path.read_bytes().splitlines()
+    texts = [_decode(path, number, line) for number, line in enumerate(lines, start=1)]
+    return _read_labels(path, texts) if path.suffix == ".tsv" else _read_json_lines(path, texts)
 
 
-def _read_labels(path: Path, lines: TextIO) -> dict[str, str | dict[str, str]]:
-    table = csv.reader(lines, delimiter="\t")
+def _decode(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}:{number}: not UTF-8 text") from error
+
+
+def _read_labels(path: Path, lines: list[str]) -> dict[str, str | dict[str, str]]:
+    table = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     heading = next(table, [])
     if "track" not in heading:
         raise UserError(f"{path}:1: the heading has no column named track")
@@ -50,7 +58,7 @@ def _read_labels(path: Path, lines: TextIO) -> dict[str, str | dict[str, str]]:
     return labels
 
 
-def _read_json_lines(path: Path, lines: TextIO) -> dict[str, str | dict[str, str]]:
+def _read_json_lines(path: Path, lines: list[str]) -> dict[str, str | dict[str, str]]:
     prompts: dict[str, str | dict[str, str]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -93,7 +101,8 @@ def _phrase(stem: str, labels: dict[str, str], rng: random.Random) -> str:
     return f"{text}, {said['delivery']}" if "delivery" in said else text
 
 
-def _templates(stem: str) -> dict[str, list[str] | str]:
+@functools.cache
+def _templates(stem: str) -> dict:
     templates = json.loads((PROMPTS / "templates.json").read_text(encoding="utf-8"))
     if stem in templates:
         return templates[stem]

@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from riffusion import report
-from riffusion.errors import UserError
 
 ENCODE_BATCH = 2  # pictures at a time: more is slower on a CPU, whose cache they leave
 
@@ -35,7 +34,7 @@ def fingerprint(pairs: datasets.Dataset, columns: tuple[str, str], vae: Autoenco
 
 @torch.no_grad()
 def cache_latents(
-    pairs: datasets.Dataset, columns: tuple[str, str], resolution: int, vae: AutoencoderKL, folder: Path
+    pairs: datasets.Dataset, columns: tuple[str, str], vae: AutoencoderKL, folder: Path
 ) -> dict[str, np.ndarray]:
     """Encode both pictures of every pair, or open what an earlier run encoded.
 
@@ -51,8 +50,8 @@ def cache_latents(
         arrays: dict[str, np.memmap] = {}
         for first in tqdm(range(0, len(pairs), ENCODE_BATCH), desc="encoding pictures", unit="batch"):
             rows = pairs[first : first + ENCODE_BATCH]
-            original = vae.encode(_batch(rows[columns[0]], resolution, vae)).latent_dist
-            edited = vae.encode(_batch(rows[columns[1]], resolution, vae)).latent_dist
+            original = vae.encode(_batch(rows[columns[0]], vae)).latent_dist
+            edited = vae.encode(_batch(rows[columns[1]], vae)).latent_dist
             encoded = {"original": original.mode(), "edited_mean": edited.mean, "edited_std": edited.std}
             for name, latents in encoded.items():
                 if name not in arrays:
@@ -65,13 +64,7 @@ def cache_latents(
     return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
 
 
-def _batch(images: list[Image.Image], resolution: int, vae: AutoencoderKL) -> Tensor:
-    heights = {image.height for image in images}
-    if heights != {resolution}:
-        raise UserError(
-            f"pictures are {sorted(heights)} pixels high and --resolution says {resolution}: resizing a spectrogram "
-            "would change its pitch; pass its own height"
-        )
+def _batch(images: list[Image.Image], vae: AutoencoderKL) -> Tensor:
     return torch.stack([pixels_to_tensor(image) for image in images]).to(vae.device, vae.dtype)
 
 

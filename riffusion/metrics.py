@@ -53,11 +53,3 @@ def measure_voicing(waveform: np.ndarray, sample_rate: int) -> Voicing:
     track = SwiftF0().detect(waveform, sample_rate)
     voiced = track.confidence >= 0.5
     return Voicing(float(voiced.mean()), float(np.median(track.pitch_hz[voiced])) if voiced.any() else np.nan)
-
-
-def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019) of two signals of one shape."""
-    estimate, reference = estimate.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
-    target = reference * (estimate @ reference) / max(float(reference @ reference), 1e-20)
-    distortion = np.sum((estimate - target) ** 2)
-    return float(10 * np.log10(max(float(target @ target), 1e-20) / max(float(distortion), 1e-20)))

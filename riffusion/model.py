@@ -14,6 +14,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -59,12 +60,17 @@ def load_facts(model_id: str) -> ModelFacts:
         hub.go_offline_without_network()
         try:
             path = Path(hf_hub_download(model_id, FACTS_FILE))
-        except hub.HUB_ERRORS:
+        except EntryNotFoundError:  # the repository, or its cached copy, has no such file
             return ModelFacts()
+        except hub.HUB_ERRORS as error:
+            raise _unavailable(model_id) from error
     if not path.is_file():
         return ModelFacts()
     values = report.load_json(path)
-    return ModelFacts(**values | {"params": SpectrogramParams(**values["params"])})
+    try:
+        return ModelFacts(**values | {"params": SpectrogramParams(**values["params"])})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the facts of a model ({error})") from error
 
 
 def load_parts(name: str, revision: str | None, variant: str | None, cache_dir: Path | None) -> Parts:
@@ -107,6 +113,12 @@ def load_pipeline(model_id: str, device: str, dtype: torch.dtype) -> StableDiffu
             model_id, dtype=dtype, safety_checker=None, requires_safety_checker=False
         ),
     )
+    needed, latents = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if needed != 2 * latents:
+        raise UserError(
+            f"{model_id}: its UNet takes {needed} channels where InstructPix2Pix has {2 * latents}; "
+            "train it first with train_instruct_pix2pix.py"
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -116,15 +128,21 @@ def _load(name: str, load: Callable[[], Loaded]) -> Loaded:
         raise UserError(f"{name}: no such folder")
     if not Path(name).is_dir():
         hub.go_offline_without_network()
+    elif not (Path(name) / "tokenizer").is_dir():  # from_pretrained would make one up
+        raise UserError(f"{name}: not a model in diffusers' layout (it has no folder named tokenizer)")
     try:
         return load()
     except hub.HUB_ERRORS as error:
         if Path(name).is_dir():
             raise UserError(f"{name}: not a model in diffusers' layout ({_first_line(error)})") from error
-        raise UserError(
-            f"model {name!r} is not a folder here and the Hub can't be reached or doesn't have it; "
-            "pass a local folder, such as checkpoints/small"
-        ) from error
+        raise _unavailable(name) from error
+
+
+def _unavailable(name: str) -> UserError:
+    return UserError(
+        f"model {name!r} is not a folder here and the Hub can't be reached or doesn't have it; "
+        "pass a local folder, such as checkpoints/small"
+    )
 
 
 def _first_line(error: Exception) -> str:

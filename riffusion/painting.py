@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
+from PIL import Image
 from tqdm import tqdm
 
 from riffusion.image import image_from_spectrogram, shared_max_value, spectrogram_from_image
@@ -56,14 +57,18 @@ def paint_clips(clips: list[np.ndarray], prompt: str, names: list[str], painter:
     max_values = [shared_max_value(mel) for mel in mels]
     originals = [image_from_spectrogram(mel, params, top) for mel, top in zip(mels, max_values, strict=True)]
     edited = edit_images(painter.pipeline, originals, [prompt] * len(clips), names, painter.settings)
-    if painter.target == "mix":  # compare like with like: the autoencoder's error is in both pictures
-        originals = reconstruct_images(painter.pipeline, originals)
+    unedited = unedited_images(originals, painter)
     stems = []
-    for waveform, original, edit, top in zip(waveforms, originals, edited, max_values, strict=True):
+    for waveform, original, edit, top in zip(waveforms, unedited, edited, max_values, strict=True):
         before, after = (torch.from_numpy(spectrogram_from_image(image, params, top)) for image in (original, edit))
         stem = painted_stem(converter, waveform, before, after, painter.target)
         stems.append(stem.cpu().numpy().astype(np.float32))
     return stems
+
+
+def unedited_images(originals: list[Image.Image], painter: Painter) -> list[Image.Image]:
+    """What edited pictures are to be compared with: of a mix the autoencoder's own picture, whose error is in both."""
+    return reconstruct_images(painter.pipeline, originals) if painter.target == "mix" else originals
 
 
 def faded(clip: np.ndarray, painter: Painter) -> np.ndarray:

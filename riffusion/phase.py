@@ -18,6 +18,7 @@ def painted_stem(
     says what the edit shows: "stem", the painted stem alone, or "mix", the input with it.
     """
     samples = waveform.shape[-1]
+    waveform, original_mel, edited_mel = (part.to(converter.device) for part in (waveform, original_mel, edited_mel))
     if target == "mix":
         return gated_difference(converter, waveform, original_mel, edited_mel)
     stem = converter.waveform_from_mel_amplitudes(edited_mel, start=waveform)
@@ -38,8 +39,8 @@ def gated_difference(
     painted = (levels[1] - levels[0]).abs() > GATE
     floor = scale * GATE ** (1 / power)  # the quietest amplitude that the gate tells from silence
     gain = torch.where(painted, edited_mel / original_mel.clamp(min=floor), 1.0)
-    spectrum = converter.stft(waveform, padded=False)
+    spectrum = converter.stft(waveform)
     edited = converter.griffin_lim(spectrum * converter.spread_to_bins(gain), WARM_ITERATIONS)
-    added = converter.stft(edited - waveform[..., : edited.shape[-1]], padded=False)
+    added = converter.stft(edited - waveform[..., : edited.shape[-1]])
     mask = converter.spread_to_bins(painted.to(added.real))
     return converter.inverse_stft(added * mask[..., : added.shape[-1]], waveform.shape[-1])

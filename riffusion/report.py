@@ -1,6 +1,7 @@
 """What a run leaves to read: JSON files and tables."""
 
 import json
+import math
 from pathlib import Path
 
 from PIL import Image
@@ -16,8 +17,16 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def save_json(path: Path, value: object) -> None:
-    """Write readable JSON, whole or not at all; what JSON doesn't know, such as a Path, becomes a string."""
-    write_atomically(path, json.dumps(value, indent=2, default=str) + "\n")
+    """Write readable JSON, whole or not at all. A Path becomes a string, NaN and infinity become null."""
+    write_atomically(path, json.dumps(_finite(value), indent=2, default=str, allow_nan=False) + "\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_json(path: Path) -> dict:

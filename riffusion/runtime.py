@@ -1,15 +1,26 @@
 """The process around a script: how it starts, and how it ends."""
 
+import argparse
 import ctypes
 import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
+
+import torch
 
 from riffusion.errors import UserError
 
 Args = TypeVar("Args")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def torch_device(name: str) -> torch.device:
+    """A torch device for argparse's `type`: a name that torch doesn't know, or a GPU that isn't there, is refused."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"no such device here: {name}") from error
 
 
 def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:

@@ -7,15 +7,29 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
+from riffusion.model import ModelFacts
+
 
 @dataclass(frozen=True)
 class Settings:
     """How to sample. The scales are those of InstructPix2Pix, section 3.2.1."""
 
-    guidance_scale: float = 15.0
-    image_guidance_scale: float = 1.5
-    num_inference_steps: int = 20
-    seed: int = 0
+    guidance_scale: float
+    image_guidance_scale: float
+    num_inference_steps: int
+    seed: int
+
+
+def choose_settings(
+    facts: ModelFacts, guidance_scale: float | None, image_guidance_scale: float | None, steps: int, seed: int
+) -> Settings:
+    """The model's own guidance where none is given."""
+    return Settings(
+        guidance_scale=facts.guidance_scale if guidance_scale is None else guidance_scale,
+        image_guidance_scale=facts.image_guidance_scale if image_guidance_scale is None else image_guidance_scale,
+        num_inference_steps=steps,
+        seed=seed,
+    )
 
 
 def sample_generator(seed: int, name: str) -> torch.Generator:
@@ -31,8 +45,7 @@ def edit_images(
     settings: Settings,
 ) -> list[Image.Image]:
     """Edit equally large pictures by one instruction each; grey pictures come back, as large as they went in."""
-    size = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.down_block_types) - 1)
-    padded = [_pad(image.convert("RGB"), size) for image in originals]
+    padded = [_pad(image, pipeline) for image in originals]
     edited = pipeline(
         prompts,
         image=padded,
@@ -49,15 +62,16 @@ def reconstruct_images(
     pipeline: StableDiffusionInstructPix2PixPipeline, images: list[Image.Image]
 ) -> list[Image.Image]:
     """Grey pictures through the autoencoder alone: what the model makes of them when it changes nothing."""
-    pixels = pipeline.image_processor.preprocess([image.convert("RGB") for image in images])
+    pixels = pipeline.image_processor.preprocess([_pad(image, pipeline) for image in images])
     latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae.dtype)).latent_dist.mode()
     decoded = pipeline.image_processor.postprocess(pipeline.vae.decode(latents).sample)
-    return [image.convert("L") for image in decoded]
+    return [image.convert("L").crop((0, 0, *old.size)) for image, old in zip(decoded, images, strict=True)]
 
 
-def _pad(image: Image.Image, size: int) -> Image.Image:
-    """White (silence) to the right and above, up to a multiple of what the model's layers halve."""
-    width, height = (-(-side // size) * size for side in image.size)
+def _pad(image: Image.Image, pipeline: StableDiffusionInstructPix2PixPipeline) -> Image.Image:
+    """White (silence) to the right and below, up to a multiple of what the model's layers halve."""
+    multiple = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.down_block_types) - 1)
+    width, height = (-(-side // multiple) * multiple for side in image.size)
     padded = Image.new("RGB", (width, height), "white")
-    padded.paste(image)
+    padded.paste(image.convert("RGB"))
     return padded

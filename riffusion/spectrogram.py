@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+BLOCK_FRAMES = 1024  # frames transformed at a time
+
 
 class ExifTags(enum.IntEnum):
     """Riffusion's private EXIF tags."""
@@ -119,7 +121,7 @@ def griffin_lim(spectrum: Tensor, window: Tensor, hop_length: int, iterations: i
     `spectrum` is complex (channels, bins, frames): the wanted magnitude with the phase to start from. Returns
     (channels, (frames - 1) * hop_length) samples.
     """
-    n_fft = 2 * (spectrum.shape[-2] - 1)
+    n_fft = len(window)
     magnitude, previous = spectrum.abs(), torch.zeros_like(spectrum)
     for _ in range(iterations):
         waveform = torch.istft(spectrum, n_fft, hop_length, window=window)
@@ -142,43 +144,49 @@ class SpectrogramConverter:
         self.filters = filters[:, : self.top_bin].to_sparse().to(self.device)  # 0.2 % of the entries are not zero
         self.inverse = torch.from_numpy(mel_inverse(self.params)).to(self.device)
 
-    def stft(self, waveform: Tensor, padded: bool = True) -> Tensor:
-        """Complex STFT, centred with reflection: (channels, samples) -> (channels, bins, frames).
+    def stft(self, waveform: Tensor) -> Tensor:
+        """Complex STFT of unpadded frames, centred with reflection.
 
-        `padded` frames have n_fft samples (what the pictures are made of), the others win_length.
+        (channels, samples) -> (channels, win_length // 2 + 1, frames).
         """
-        return torch.stft(
-            waveform.to(self.device),
-            n_fft=self.params.n_fft if padded else self.params.win_length,
-            hop_length=self.params.hop_length,
-            win_length=self.params.win_length,
-            window=self.window,
-            return_complex=True,
-        )
+        p = self.params
+        return torch.stft(waveform.to(self.device), p.win_length, p.hop_length, window=self.window, return_complex=True)
 
     def mel_amplitudes_from_waveform(self, waveform: Tensor) -> Tensor:
         """Linear mel amplitudes: (channels, samples) -> (channels, num_frequencies, frames)."""
-        return self.mel_amplitudes_from_stft(self.stft(waveform))
+        p = self.params
+        padded = torch.nn.functional.pad(waveform.to(self.device), (p.n_fft // 2, p.n_fft // 2), mode="reflect")
+        frames = waveform.shape[-1] // p.hop_length + 1
+        blocks = []
+        for first in range(0, frames, BLOCK_FRAMES):  # memory stays flat however long the song is
+            last = min(first + BLOCK_FRAMES, frames) - 1
+            block = padded[:, first * p.hop_length : last * p.hop_length + p.n_fft]
+            blocks.append(self.mel_amplitudes_from_stft(self._stft_of_padded(block)))
+        return torch.cat(blocks, dim=-1)
+
+    def _stft_of_padded(self, waveform: Tensor) -> Tensor:
+        p = self.params
+        return torch.stft(waveform, p.n_fft, p.hop_length, p.win_length, self.window, center=False, return_complex=True)
 
     def mel_amplitudes_from_stft(self, spectrum: Tensor) -> Tensor:
-        """Linear mel amplitudes of padded frames: (channels, bins, frames) -> (channels, num_frequencies, frames)."""
+        """Linear mel amplitudes of padded frames: (channels, n_fft // 2 + 1, frames) -> (channels, bands, frames)."""
         magnitude = spectrum[:, : self.top_bin].abs()
         return torch.stack([torch.sparse.mm(self.filters, channel.contiguous()) for channel in magnitude])
 
     def inverse_stft(self, spectrum: Tensor, samples: int) -> Tensor:
-        """Inverse of `stft(..., padded=False)`: (channels, bins, frames) -> (channels, samples)."""
+        """Inverse of `stft`: (channels, bins, frames) -> (channels, samples)."""
         p = self.params
         return torch.istft(spectrum, p.win_length, p.hop_length, window=self.window, length=samples)
 
     def spread_to_bins(self, values: Tensor) -> Tensor:
-        """A value a mel band, such as a gain, to the bins of `stft(..., padded=False)`, interpolated between bands."""
+        """A value a mel band, such as a gain, to the bins of `stft`, interpolated between bands."""
         weights = self.weights[:, :: self.params.n_fft // self.params.win_length]
         return (weights / weights.sum(dim=0).clamp(min=1e-9)).T @ values.to(self.device)
 
     def magnitude_from_mel_amplitudes(self, mel: Tensor) -> Tensor:
         """Least-squares STFT magnitude, not negative: (channels, num_frequencies, frames) -> (channels, bins, frames).
 
-        The bins are those of `stft(..., padded=False)`.
+        The bins are those of `stft`.
         """
         return (self.inverse @ mel.to(self.device)).clamp(min=0)
 
@@ -193,9 +201,9 @@ class SpectrogramConverter:
             turns = torch.rand(magnitude.shape, generator=generator).to(self.device)
             spectrum = torch.polar(magnitude, 2 * torch.pi * turns)
         else:
-            spectrum = torch.polar(magnitude, self.stft(start, padded=False).angle())
+            spectrum = torch.polar(magnitude, self.stft(start).angle())
         return self.griffin_lim(spectrum, self.params.num_griffin_lim_iters)
 
     def griffin_lim(self, spectrum: Tensor, iterations: int) -> Tensor:
-        """`griffin_lim` on the bins of `stft(..., padded=False)`: (channels, bins, frames) -> (channels, samples)."""
+        """`griffin_lim` on the bins of `stft`: (channels, bins, frames) -> (channels, samples)."""
         return griffin_lim(spectrum, self.window, self.params.hop_length, iterations)

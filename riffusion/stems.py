@@ -40,6 +40,10 @@ def find_songs(root: Path) -> list[Song]:
                 songs.append(Song(path.name.removesuffix(STEM_MP4), path, subset))
             elif path.is_dir() and not path.name.startswith("."):
                 songs.append(Song(path.name, path, subset))
+    names = [(song.subset, song.name) for song in songs]
+    twice = next((song for song in songs if names.count((song.subset, song.name)) > 1), None)
+    if twice is not None:
+        raise UserError(f"{twice.path}: there is another song named {twice.name!r} beside it")
     if not songs:
         raise UserError(f"{root}: holds no song, neither a *{STEM_MP4} file nor a folder of stems")
     return songs
@@ -66,7 +70,7 @@ def stem_names(song: Song) -> set[str]:
 
 
 def load_stems(song: Song, sample_rate: int = 44100) -> dict[str, np.ndarray]:
-    """All stems of a song as {name: float32 (channels, samples)} at `sample_rate`, equally long, in [-1, 1].
+    """All stems of a song as {name: float32 (channels, samples)} at `sample_rate`, equally long.
 
     A stem that ends early is padded with silence. Raises UserError naming the song's file and what is wrong.
     """
@@ -109,13 +113,16 @@ def example_song() -> Song:
 def sum_stems(stems: dict[str, np.ndarray], without: str) -> np.ndarray:
     """The backing: all stems but one, float32 (channels, samples), mono stems in the middle.
 
-    Raises UserError if the stem isn't there or nothing else is.
+    Raises UserError if the stem isn't there, nothing else is, or their channels don't go together.
     """
     if without not in stems:
         raise UserError(f"no stem named {without!r}; there are {', '.join(sorted(stems))}")
     if len(stems) == 1:
         raise UserError(f"{without!r} is the only stem: nothing is left for a backing")
     channels = max(stem.shape[0] for stem in stems.values())
+    odd = sorted(name for name, stem in stems.items() if stem.shape[0] not in (1, channels))
+    if odd:
+        raise UserError(f"stems of 1 or {channels} channels go together; {odd[0]} has {stems[odd[0]].shape[0]}")
     others = [np.broadcast_to(stem, (channels, stem.shape[1])) for name, stem in stems.items() if name != without]
     return np.asarray(np.sum(others, axis=0, dtype=np.float32))
 
@@ -130,7 +137,7 @@ def shift_pitch(audio: np.ndarray, semitones: int) -> np.ndarray:
 
 def clip_starts(samples: int, clip_samples: int, overlap: float = 0.0) -> range:
     """First samples of the clips that fit into a song; `overlap` is a share of a clip, 0 <= overlap < 1."""
-    return range(0, samples - clip_samples + 1, round(clip_samples * (1 - overlap)))
+    return range(0, samples - clip_samples + 1, max(1, round(clip_samples * (1 - overlap))))
 
 
 def loud_clips(stem: np.ndarray, starts: range, clip_samples: int, min_power_prop: float) -> list[int]:

@@ -53,6 +53,13 @@ def test_a_broken_line_is_named_by_its_number(tmp_path, broken):
         instructions.read_prompts(path)
 
 
+def test_text_that_is_not_utf8_is_named_by_its_line(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(b'{"file": "a", "edit_prompt": "b"}\n{"file": "\xff", "edit_prompt": "b"}\n')
+    with pytest.raises(UserError, match="prompts.jsonl:2: not UTF-8"):
+        instructions.read_prompts(path)
+
+
 def test_a_broken_table_is_named_by_its_line(tmp_path):
     path = tmp_path / "labels.tsv"
     path.write_text("track\tvoice\na song\tmale\nanother song\n")

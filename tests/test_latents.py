@@ -5,7 +5,6 @@ from datasets import Dataset
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from riffusion.errors import UserError
 from riffusion.latents import TrainingExamples, cache_latents, pixels_to_tensor
 
 COLUMNS = ("original_image", "edited_image")
@@ -31,7 +30,7 @@ def examples(**changed) -> TrainingExamples:
 
 def test_cached_latents_are_the_autoencoders_and_are_kept(vae, tmp_path):
     data = pairs()
-    latents = cache_latents(data, COLUMNS, 512, vae, tmp_path)
+    latents = cache_latents(data, COLUMNS, vae, tmp_path)
     with torch.no_grad():
         posterior = vae.encode(pixels_to_tensor(data[1]["edited_image"])[None]).latent_dist
     assert {name: array.shape for name, array in latents.items()} == {
@@ -41,17 +40,12 @@ def test_cached_latents_are_the_autoencoders_and_are_kept(vae, tmp_path):
     assert latents["edited_std"][1] == pytest.approx(posterior.std[0].numpy(), abs=2e-3)
     folder = next(tmp_path.iterdir())
     written = folder.stat().st_mtime_ns
-    cache_latents(data, COLUMNS, 512, vae, tmp_path)
+    cache_latents(data, COLUMNS, vae, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     assert folder.stat().st_mtime_ns == written
     torch.nn.init.zeros_(vae.encoder.conv_in.bias)
-    cache_latents(data, COLUMNS, 512, vae, tmp_path)
+    cache_latents(data, COLUMNS, vae, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_pictures_are_never_resized(vae, tmp_path):
-    with pytest.raises(UserError, match="512.*--resolution says 256"):
-        cache_latents(pairs(), COLUMNS, 256, vae, tmp_path)
 
 
 def test_an_example_follows_from_seed_and_position_alone():

@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ from conftest import RATE, TINY_CLIP, tone, write_song
 from datasets import load_dataset
 
 import preprocess_musdb
+from riffusion import audio
+from riffusion.dataset import load_splits
 from riffusion.errors import UserError
 
 
@@ -47,15 +52,32 @@ def test_a_pair_shares_one_scale(songs, tmp_path):
 
 
 def test_a_silent_painted_stem_leaves_the_mix_as_it_is(tmp_path):
-    write_song(tmp_path / "songs" / "song", vocals=np.concatenate([tone(330, 1.5), 0 * tone(330, 1.5)], axis=1))
-    run(tmp_path / "songs", tmp_path / "pairs", "--target", "mix", "--frame_min_power_prop", "0", "--save_wav")
     args = preprocess_musdb.parse_args(["--root_data_dir", ".", "--output_dir", str(tmp_path), "--target", "mix"])
     converter = preprocess_musdb.SpectrogramConverter(preprocess_musdb.spectrogram_params(args))
     backing = tone(220, 5.11)[:, : converter.params.clip_samples]
-    (tmp_path / "clip").mkdir()
-    preprocess_musdb.draw_pair(backing, 0 * backing, tmp_path / "clip" / "silent", converter, args)
-    pictures = [(tmp_path / "clip" / f"silent_{name}.png").read_bytes() for name in ("original", "edited")]
+    preprocess_musdb.draw_pair(backing, 0 * backing, tmp_path / "silent", converter, args)
+    pictures = [(tmp_path / f"silent_{name}.png").read_bytes() for name in ("original", "edited")]
     assert pictures[0] == pictures[1]
+
+
+def test_wav_files_of_a_pair_add_up(songs, tmp_path):
+    run(songs, tmp_path / "pairs", "--save_wav", "--max_examples", "1")
+    original, edited = (audio.load_audio(next(tmp_path.rglob(f"*_{name}.wav")))[0] for name in ("original", "edited"))
+    loaded = {name: audio.load_audio(songs / "Band - First" / f"{name}.wav")[0] for name in ("vocals", "bass")}
+    gain = json.loads((tmp_path / "pairs" / "metadata.jsonl").read_text())["gain"]
+    assert edited == pytest.approx(gain * loaded["vocals"][:, : edited.shape[1]], abs=1e-4)
+    assert np.abs(original).max() <= 1
+
+
+def test_a_songs_name_never_becomes_a_split(tmp_path):
+    write_song(tmp_path / "songs" / "my test, dev and valid song")
+    run(tmp_path / "songs", tmp_path / "pairs")
+    assert {name: len(split) for name, split in load_splits(str(tmp_path / "pairs")).items()} == {"train": 4}
+
+
+def test_stems_of_different_channels_go_together(tmp_path):
+    write_song(tmp_path / "songs" / "song", bass=np.vstack([tone(82.4, 3.0)] * 2), drums=np.zeros((6, 3 * RATE)))
+    assert run(tmp_path / "songs", tmp_path / "pairs") == 0
 
 
 def test_pitch_augmentation_is_seven_fold(songs, tmp_path):
@@ -135,10 +157,28 @@ def test_bad_flags_write_nothing(songs, tmp_path):
     }.items():
         with pytest.raises(UserError, match=reason):
             run(songs, output, *flags)
-    with pytest.raises(SystemExit) as exit_code:
-        run(songs, output, "--frame_overlap", "1")
-    assert exit_code.value.code == 2
+    wrong = {"--frame_overlap": "1", "--frame_len_seconds": "nan", "--fs": "16000", "--device": "nope"}
+    for flag, value in wrong.items():
+        with pytest.raises(SystemExit) as exit_code:
+            run(songs, output, flag, value)
+        assert exit_code.value.code == 2
     assert not output.exists()
+
+
+def test_a_root_of_bad_songs_leaves_nothing_behind(tmp_path, capsys):
+    write_song(tmp_path / "songs" / "short", seconds=0.3)
+    with pytest.raises(UserError, match="nothing was written"):
+        run(tmp_path / "songs", tmp_path / "pairs")
+    assert "short: 0.30 s is shorter" in capsys.readouterr().err
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    command = [sys.executable, "preprocess_musdb.py", "--root_data_dir", str(tmp_path), "--output_dir", "nowhere"]
+    run = subprocess.run(command, cwd=Path(preprocess_musdb.__file__).parent, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"error: {tmp_path}: holds no song")
+    assert run.stderr.count("\n") == 1
 
 
 def test_musdb18s_own_format(tmp_path):

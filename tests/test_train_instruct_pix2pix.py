@@ -56,8 +56,8 @@ def test_the_seeds_command_line_trains_a_model_that_diffusers_loads(pairs, tiny_
     painted = pipeline("add a vocal", image=Image.new("RGB", (64, 512), "white"), num_inference_steps=2).images[0]
     assert painted.size == (64, 512)
     facts = json.loads((tmp_path / "riffusion.json").read_text())
-    assert facts["target"] == "stem"
-    assert json.loads((tmp_path / "training.json").read_text())["max_train_steps"] == "2"
+    assert (facts["target"], facts["params"]["num_frames"]) == ("stem", 64)
+    assert json.loads((tmp_path / "training.json").read_text())["max_train_steps"] == 2
     assert Image.open(tmp_path / "validation" / "step-2.png").height == 512
     assert "held-out loss" in run.stderr + run.stdout
 
@@ -106,9 +106,11 @@ def test_bad_input_is_one_clear_line(pairs, tiny_base, tmp_path, monkeypatch):
         train(pairs, tiny_base, tmp_path / "out", "--edit_prompt_column", "nothing")
     with pytest.raises(UserError, match="checkpoint-7: no such checkpoint"):
         train(pairs, tiny_base, tmp_path / "out", "--resume_from_checkpoint", "checkpoint-7")
-    with pytest.raises(UserError, match="resolution"):
+    with pytest.raises(UserError, match="512 pixels high and --resolution says 256"):
         train(pairs, tiny_base, tmp_path / "out", "--resolution", "256")
-    for flags in (["--train_batch_size", "0"], ["--conditioning_dropout_prob", "0.5"], ["--lr_scheduler", "magic"]):
+    assert not (tmp_path / "out").exists()
+    wrong = {"--train_batch_size": "0", "--max_train_steps": "0", "--lr_scheduler": "magic", "--seed": "-1"}
+    for flags in (*wrong.items(), ("--conditioning_dropout_prob", "0.5")):
         with pytest.raises(SystemExit) as exit_code:
             train_instruct_pix2pix.parse_args(flags)
         assert exit_code.value.code == 2
