@@ -107,13 +107,14 @@ def load_songs(converter: SpectrogramConverter, args: argparse.Namespace) -> lis
 
 def load_song(path: Path, converter: SpectrogramConverter, args: argparse.Namespace) -> InputSong:
     """Read an audio file, or the stems of a song without one of them. Raises UserError if it is too short."""
+    if args.without_stem is None and path.is_dir():
+        raise UserError(f"{path}: a folder of stems needs --without_stem, the stem to leave out of the input")
     if args.without_stem is None:
         samples, rate = audio.load_audio(path)
         bits = audio.file_bits(path)
     else:
         rate, bits = converter.params.sample_rate, 16
-        song = stems.Song(path.name.removesuffix(stems.STEM_MP4), path)
-        samples = stems.sum_stems(stems.load_stems(song, rate), without=args.without_stem)
+        samples = stems.sum_stems(stems.load_stems(stems.Song(path.name, path), rate), without=args.without_stem)
     integers = audio.to_integers(samples, bits)
     mono = samples.mean(axis=0, keepdims=True)
     if rate != converter.params.sample_rate:
@@ -121,8 +122,9 @@ def load_song(path: Path, converter: SpectrogramConverter, args: argparse.Namesp
     if mono.shape[1] < converter.params.clip_samples:
         seconds, least = samples.shape[1] / rate, converter.params.clip_seconds
         raise UserError(f"{path}: {seconds:.2f} s is shorter than a clip of {least:.2f} s")
-    name = args.name or (path.resolve().name if path.is_dir() else path.name.removesuffix(stems.STEM_MP4))
-    name = name if args.name or path.is_dir() else name.removesuffix(path.suffix)
+    name = args.name or path.resolve().name
+    if path.is_file() and not args.name:
+        name = name.removesuffix(stems.STEM_MP4).removesuffix(path.suffix)
     return InputSong(name, integers, rate, bits, mono, clipped=int(np.count_nonzero(np.abs(samples) > 1)))
 
 
@@ -142,12 +144,11 @@ def paint_song(song: InputSong, painter: Painter, args: argparse.Namespace) -> d
     mels = save_pictures(folder, song, fitting, converter)
     edit = metrics.measure_edit(mels["stem"], mels["input"])
     voicing = metrics.measure_voicing(fitting.mean(axis=0) / 2 ** (song.bits - 1), song.rate)
-    row = result_row(song.name, edit) | {
+    row = result_row(folder, edit) | {
         "voiced %": 100 * voicing.voiced_share,
         "median pitch Hz": voicing.median_f0_hz,
         "samples limited": limited,
         "input samples clipped": song.clipped,
-        "folder": str(folder),
     }
     settings = asdict(painter.settings) | {"prompt": args.prompt, "model_id": args.model_id, "target": painter.target}
     report.save_json(folder / "result.json", row | settings)
@@ -234,16 +235,16 @@ def save_sample(
         save_png(image_from_spectrogram(mel, params, max_value), folder / f"{kind}.png")
         audio.save_wav(folder / f"{kind}.wav", gain * sounds[kind].numpy(), params.sample_rate)
     stem = np.clip(after - before, 0, None) if painter.target == "mix" else after
-    row = result_row(name, metrics.measure_edit(stem.mean(axis=0), original.mean(axis=0))) | {"folder": str(folder)}
+    row = result_row(folder, metrics.measure_edit(stem.mean(axis=0), original.mean(axis=0)))
     settings = asdict(painter.settings) | {"prompt": record["edit_prompt"], "model_id": args.model_id}
     report.save_json(folder / "result.json", row | settings | {"target": painter.target})
     return row
 
 
-def result_row(name: str, edit: metrics.Edit) -> dict[str, object]:
-    """A line of the closing table."""
+def result_row(folder: Path, edit: metrics.Edit) -> dict[str, object]:
+    """A line of the closing table: where the result is, and what was measured of it."""
     return {
-        "result": name,
+        "result": str(folder),
         "stem level dB": edit.level_db,
         "active %": 100 * edit.active_share,
         "edit performed": "yes" if edit.performed else "no",
