@@ -88,7 +88,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--frame_min_power_prop",
         type=float,
         default=0.4,
-        help="least mean power of a clip, as a share of its whole stem's (default: 0.4)",
+        help="least mean power of a clip, as a share of its whole stem's; 0 keeps every clip (default: 0.4)",
     )
     parser.add_argument("--pitch_augment", action="store_true", help=f"also shifted by {PITCH_STEPS} semitones")
     parser.add_argument("--max_examples", type=int, help="stop after this many pairs")
@@ -227,7 +227,7 @@ def load_parts(song: stems.Song, args: argparse.Namespace) -> Parts:
     if painted.shape[1] < clip_samples:
         seconds = painted.shape[1] / args.fs
         raise UserError(f"{song.path}: {seconds:.2f} s is shorter than a clip of {clip_samples / args.fs:.2f} s")
-    if not painted.any():
+    if not painted.any() and args.frame_min_power_prop > 0:
         raise UserError(f"{song.path}: {args.gen_stem} is silent throughout")
     return Parts(backing, painted, ", ".join(sorted(set(loaded) - {args.gen_stem})))
 
@@ -259,7 +259,7 @@ def make_pairs(
                 edited_prompt=text.edited_prompt,
                 song=result.song.name,
                 clip=clip,
-                start_seconds=round(starts[clip] / args.fs, 6),
+                start_seconds=round(starts[clip] / args.fs * 2 ** (semitones / 12), 6),  # in the song as it was
                 semitones=semitones,
                 backing_stems=parts.backing_stems,
                 painted_stem=args.gen_stem,

@@ -128,7 +128,7 @@ def sum_stems(stems: dict[str, np.ndarray], without: str) -> np.ndarray:
 
 
 def shift_pitch(audio: np.ndarray, semitones: int) -> np.ndarray:
-    """Pitch and tempo of (channels, samples) together, like a tape played faster, by resampling.
+    """Pitch and tempo of (channels, samples) together, like a tape played faster: 2 ** (semitones / 12) as fast.
 
     It leaves no phase vocoder's smear in a training target, and a whole song takes a fraction of a second.
     """
@@ -141,11 +141,11 @@ def clip_starts(samples: int, clip_samples: int, overlap: float = 0.0) -> range:
 
 
 def loud_clips(stem: np.ndarray, starts: range, clip_samples: int, min_power_prop: float) -> list[int]:
-    """Numbers of the clips whose mean power is at least `min_power_prop` of the whole stem's, and not zero.
+    """Numbers of the clips whose mean power is at least `min_power_prop` of the whole stem's; 0 keeps every clip.
 
     `stem` is float (channels, samples); the power is the mean square, in float64.
     """
     power = np.cumsum(np.concatenate([[0.0], np.mean(stem.astype(np.float64) ** 2, axis=0)]))
     threshold = min_power_prop * power[-1] / stem.shape[1]
     powers = [(power[start + clip_samples] - power[start]) / clip_samples for start in starts]
-    return [number for number, value in enumerate(powers) if value > 0 and value >= threshold]
+    return [number for number, value in enumerate(powers) if value >= threshold]

@@ -60,6 +60,15 @@ def test_a_silent_painted_stem_leaves_the_mix_as_it_is(tmp_path):
     assert pictures[0] == pictures[1]
 
 
+def test_no_power_filter_keeps_silent_clips_whose_pictures_are_equal(tmp_path):
+    half = tone(330, 1.5)
+    write_song(tmp_path / "songs" / "song", vocals=np.concatenate([half, 0 * half], axis=1))
+    run(tmp_path / "songs", tmp_path / "pairs", "--target", "mix", "--frame_min_power_prop", "0")
+    pairs = load_splits(str(tmp_path / "pairs"))["train"]
+    equal = [np.array_equal(pair["original_image"], pair["edited_image"]) for pair in pairs]
+    assert equal == [False, False, False, True]
+
+
 def test_wav_files_of_a_pair_add_up(songs, tmp_path):
     run(songs, tmp_path / "pairs", "--save_wav", "--max_examples", "1")
     original, edited = (audio.load_audio(next(tmp_path.rglob(f"*_{name}.wav")))[0] for name in ("original", "edited"))
