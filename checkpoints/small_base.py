@@ -28,7 +28,7 @@ from riffusion.errors import UserError
 from riffusion.runtime import run_script
 
 LATENT_CHANNELS = 16
-GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled with
+GUIDANCE, IMAGE_GUIDANCE = 2.0, 2.5  # what the trained model is to be sampled with
 KL_WEIGHT = 1e-5
 FIRST_LOG_VARIANCE = -6.0  # at 0 the posterior's noise drowns the latents, and the decoder learns to do without them
 
