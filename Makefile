@@ -26,7 +26,7 @@ $(READY): requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-# The shipped small model, from songs to checkpoint: about two and a half hours on two cores.
+# The shipped small model, from songs to checkpoint: about two hours on two cores.
 small: $(READY)
 	for split in train valid; do for corpus in leadsheets everythingisfree; do \
 	  $(RUN) preprocess_musdb.py --root_data_dir $(DATA)/$$corpus/$$split --output_dir $(BUILD)/pairs/$$split/$$corpus \

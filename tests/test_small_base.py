@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_base
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+
+def test_standardising_latents_changes_their_scale_and_nothing_else():
+    torch.manual_seed(0)
+    vae = small_base.make_autoencoder(64)
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
+    batch = torch.cat(small_base.whole_pictures(pictures, 8))
+    with torch.no_grad():
+        before = vae.encode(batch).latent_dist
+        decoded = vae.decode(before.mean).sample
+        small_base.standardise_latents(vae, pictures)
+        after = vae.encode(batch).latent_dist
+        assert vae.decode(after.mean).sample == pytest.approx(decoded, abs=1e-3)
+    assert after.mean.mean(dim=(0, 2, 3)) == pytest.approx(torch.zeros(16), abs=1e-4)
+    assert after.mean.std(dim=(0, 2, 3)) == pytest.approx(torch.ones(16), abs=1e-3)
+    spread = before.mean.std(dim=(0, 2, 3))
+    assert after.std * spread[:, None, None] == pytest.approx(before.std, rel=1e-3)
+
+
+def test_the_script_makes_a_checkpoint_with_a_vocabulary_of_its_own(tmp_path: Path):
+    pictures = tmp_path / "pairs"
+    pictures.mkdir()
+    for number in range(2):
+        noise = np.random.default_rng(number).integers(0, 256, (64, 64), dtype=np.uint8)
+        Image.fromarray(noise).save(pictures / f"{number}.png")
+    flags = ["--train_data_dir", str(pictures), "--output_dir", str(tmp_path / "base"), "--autoencoder_steps", "2"]
+    assert small_base.main(small_base.parse_args([*flags, "--crop", "64"])) == 0
+    base = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
+    words = base.tokenizer.tokenize("Add a soft female vocal, long held notes")
+    assert words == [f"{word}</w>" for word in ["add", "a", "soft", "female", "vocal", ",", "long", "held", "notes"]]
+    assert base.unet.config.in_channels == base.vae.config.latent_channels == 16
