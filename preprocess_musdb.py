@@ -1,161 +1,219 @@
 """Make InstructPix2Pix pairs from songs in stems: two pictures on one scale and an instruction.
 
     python preprocess_musdb.py --root_data_dir /data/musdb18/train --output_dir /data/musdb18-pix2pix/train
+    python preprocess_musdb.py --download_sample /data/musdb18-7s
 
-The output folder reads as `datasets.load_dataset("imagefolder", data_dir=...)`. A run that was stopped goes on where
-it was when it is started again with the same flags.
+Of every clip a backing is drawn, some of the stems that sound in it, and several instructions that ask different things
+of it: add a stem that is left out, remove or extract one that is there, keep everything. The output folder reads as
+`datasets.load_dataset("imagefolder", data_dir=...)`. A run that was stopped goes on where it was when it is started
+again with the same flags.
 """
 
 import argparse
+import itertools
+import json
+import math
 import multiprocessing
 import os
 import random
 import re
 import shutil
 import sys
+import tempfile
+import threading
+import time
+import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from riffusion import instructions, report, stems
-from riffusion.audio import save_wav
-from riffusion.dataset import METADATA, TARGETS, Pair, save_png, write_records
+from riffusion.audio import put_ffmpeg_on_path
+from riffusion.clips import Clip, cut_clips
+from riffusion.edits import TASKS, Edit, Stems, draw_backings, draw_edits
 from riffusion.errors import UserError
-from riffusion.image import image_from_spectrogram, shared_max_value
+from riffusion.pair import METADATA, TARGETS, Pair, write_records
+from riffusion.pictures import Pictures, draw_pictures
 from riffusion.runtime import keep_freed_memory, run_script, torch_device
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
 SONG_FILE = "song.json"  # written last: a song that has it is finished
-
-Labels = str | dict[str, str] | None  # a song's one instruction, its labels, or nothing known
-
-
-class Parts(NamedTuple):
-    """A song as the pairs need it: mono float32 (1, samples) each, and the names of what the backing is made of."""
-
-    backing: np.ndarray
-    painted: np.ndarray
-    backing_stems: str
+PREVIEW_PAIRS = 12
 
 
 @dataclass
 class SongResult:
-    """What became of one song: its pairs, how many clips were too quiet, and why it failed if it did."""
+    """What became of one song: how many pairs of each kind, what was not kept and why, and why it failed if it did."""
 
     song: stems.Song
     folder: Path
-    pairs: list[Pair] = field(default_factory=list)
-    too_quiet: int = 0
+    pairs: Counter[str] = field(default_factory=Counter)
+    not_kept: Counter[str] = field(default_factory=Counter)
     failure: str = ""
+
+
+@dataclass
+class SongWork:
+    """What the pairs of a song are made with: its labels, the stems asked for, the transforms and all flags."""
+
+    result: SongResult
+    labels: dict[str, str]
+    wanted: frozenset[str]
+    converter: SpectrogramConverter
+    args: argparse.Namespace
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
+    add = parser.add_argument_group("songs").add_argument
+    add(
         "--root_data_dir",
         type=Path,
-        required=True,
-        help="MUSDB18 root with train/ and test/, or one such folder: .stem.mp4 files, or a folder a song with "
-        "wav, flac, ogg or mp3 stems",
+        help="MUSDB18 root with train/ and test/, or one such folder: .stem.mp4 files, or a folder a song with wav, "
+        "flac, ogg or mp3 stems",
     )
-    parser.add_argument("--output_dir", type=Path, required=True, help="where the pairs go")
-    parser.add_argument("--gen_stem", default="vocals", help="stem to paint (default: vocals)")
-    parser.add_argument(
+    add("--output_dir", type=Path, help="where the pairs go")
+    add("--download_sample", type=Path, metavar="DIR", help="only fetch MUSDB18's 7-second excerpts into DIR")
+    add = parser.add_argument_group("what is asked for").add_argument
+    add("--stems", "--gen_stem", nargs="+", metavar="STEM", help="stems to ask for (default: all that a song has)")
+    add("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="what to ask of them (default: all)")
+    add("--pairs_per_clip", type=int, default=4, help="most instructions for a clip (default: 4)")
+    add("--backings_per_clip", type=int, default=2, help="backings that share these instructions (default: 2)")
+    add(
+        "--subset_prob",
+        type=float,
+        default=0.5,
+        help="chance that a backing is any set of the stems that sound, not all but one (default: 0.5)",
+    )
+    add(
         "--target",
         choices=TARGETS,
         default="stem",
-        help="edited picture: the stem alone (default), or backing + stem as in the original",
+        help="edited picture: the painted stem alone (default), or the whole result as in the original",
     )
-    parser.add_argument(
+    add(
         "--prompt_filepath",
         type=Path,
         default=instructions.MUSDB_LABELS,
         help='labels of the songs (TSV with a column track) or JSON lines {"file": ..., "edit_prompt": ...} '
         "(default: our labels of MUSDB18)",
     )
-    parser.add_argument("--fs", type=int, default=44100, help="sample rate in Hz (default: 44100)")
-    parser.add_argument("--frame_len_seconds", type=float, default=5.11, help="clip length (default: 5.11)")
-    parser.add_argument("--frame_overlap", type=float, default=0.0, help="overlap as a share of a clip (default: 0)")
-    parser.add_argument(
+    add("--seed", type=int, default=0, help="seed of backings, edits and sentences (default: 0)")
+    add = parser.add_argument_group("clips").add_argument
+    add("--fs", type=int, default=44100, help="sample rate in Hz (default: 44100)")
+    add("--frame_len_seconds", type=float, default=5.11, help="clip length (default: 5.11)")
+    add("--frame_overlap", type=float, default=0.0, help="overlap as a share of a clip (default: 0)")
+    add("--pitch_augment", action="store_true", help=f"also shifted by {PITCH_STEPS} semitones")
+    add("--max_examples", type=int, help="stop after this many pairs")
+    add = parser.add_argument_group("which pairs are kept").add_argument
+    add(
         "--frame_min_power_prop",
         type=float,
         default=0.4,
-        help="least mean power of a clip, as a share of its whole stem's; 0 keeps every clip (default: 0.4)",
+        help="least mean power of a stem in a clip, as a share of its power in the song (default: 0.4)",
     )
-    parser.add_argument("--pitch_augment", action="store_true", help=f"also shifted by {PITCH_STEPS} semitones")
-    parser.add_argument("--max_examples", type=int, help="stop after this many pairs")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the instructions (default: 0)")
-    parser.add_argument(
-        "--device", type=torch_device, default="cpu", help="torch device for the transforms (default: cpu)"
-    )
-    parser.add_argument("--num_proc", type=int, default=os.cpu_count(), help="songs at a time (default: all cores)")
-    parser.add_argument("--save_wav", action="store_true", help="also write each pair as wav files")
-    parser.add_argument("--silence", action="store_true", help="print nothing but errors")
+    add("--min_level_db", type=float, default=-20.0, help="least level over the rest of the mix (default: -20)")
+    add("--max_level_db", type=float, default=15.0, help="highest level over the rest of the mix (default: 15)")
+    add("--min_changed", type=float, default=0.03, help="least share of pixels that the stem changes (default: 0.03)")
+    add = parser.add_argument_group("the run").add_argument
+    add("--device", type=torch_device, default="cpu", help="torch device for the transforms (default: cpu)")
+    add("--num_proc", type=int, default=os.cpu_count(), help="songs at a time (default: all cores)")
+    add("--num_shards", type=int, default=1, help="machines that share the songs and the output folder (default: 1)")
+    add("--shard_index", type=int, default=0, help="which of them this is, from 0 (default: 0)")
+    add("--save_wav", action="store_true", help="also write each picture's sound")
+    add("--preview", action="store_true", help=f"also draw {PREVIEW_PAIRS} pairs into preview.png")
+    add("--silence", action="store_true", help="print nothing but errors")
     args = parser.parse_args(argv)
+    if args.download_sample is None and (args.root_data_dir is None or args.output_dir is None):
+        parser.error("--root_data_dir and --output_dir are needed")
+    check_args(parser, args)
+    return args
+
+
+def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with a usage error where a value makes no sense."""
     if not 0 <= args.frame_overlap < 1:
         parser.error(f"--frame_overlap is a share of a clip, 0 <= overlap < 1, not {args.frame_overlap}")
     if not 0.5 <= args.frame_len_seconds <= 60:
         parser.error(f"--frame_len_seconds must be between 0.5 and 60, not {args.frame_len_seconds}")
     if args.fs < 2 * SpectrogramParams.max_frequency:
         parser.error(f"--fs must be at least {2 * SpectrogramParams.max_frequency}, twice the highest pitch shown")
+    for name in ("subset_prob", "min_changed"):
+        if not 0 <= getattr(args, name) <= 1:
+            parser.error(f"--{name} is a share, between 0 and 1, not {getattr(args, name)}")
     if not args.frame_min_power_prop >= 0:
         parser.error(f"--frame_min_power_prop must not be negative, but is {args.frame_min_power_prop}")
-    if args.num_proc < 1 or (args.max_examples is not None and args.max_examples < 1):
-        parser.error("--num_proc and --max_examples must be at least 1")
-    return args
+    if not args.min_level_db < args.max_level_db:
+        parser.error("--min_level_db must be less than --max_level_db")
+    for name in ("pairs_per_clip", "backings_per_clip", "num_proc", "num_shards"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    if not 0 <= args.shard_index < args.num_shards:
+        parser.error("--shard_index counts from 0 and must be less than --num_shards")
+    if args.max_examples is not None and (args.max_examples < 1 or args.num_shards > 1):
+        parser.error("--max_examples must be at least 1, and doesn't go with --num_shards")
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.download_sample is not None:
+        return download_sample(args.download_sample)
     prompts = instructions.read_prompts(args.prompt_filepath)
     songs = stems.find_songs(args.root_data_dir)
-    require_stem(songs, args)
+    require_stems(songs, args)
     claim_output_dir(args)
-    results: list[SongResult] = []
-    with tqdm(total=len(songs), unit="song", disable=args.silence) as progress:
-        for result in preprocess_songs(songs, prompts, args):
-            results.append(result)
-            progress.update()
-            progress.set_postfix(pairs=sum(len(done.pairs) for done in results))
+    songs = songs[args.shard_index :: args.num_shards]
+    results = preprocess_songs(songs, prompts, args)
     for result in results:
         if result.failure:
             print(f"error: {result.failure}", file=sys.stderr)
     if not any(result.pairs for result in results):
-        shutil.rmtree(args.output_dir)
+        if args.num_shards == 1:
+            shutil.rmtree(args.output_dir)
         raise UserError(f"no pair was made from {args.root_data_dir}; nothing was written")
-    write_metadata(results, args)
+    if args.preview:
+        draw_preview(results, args)
     return write_report(results, prompts, args)
 
 
-def spectrogram_params(args: argparse.Namespace) -> SpectrogramParams:
-    """Riffusion's params for these flags: the clip's length becomes a number of frames."""
-    riffusion = SpectrogramParams(sample_rate=args.fs)
-    frames = round(args.frame_len_seconds * 1000 / riffusion.step_size_ms) + 1
-    return SpectrogramParams(sample_rate=args.fs, num_frames=frames)
+def download_sample(folder: Path) -> int:
+    """Fetch MUSDB18's sampler (144 songs, 7 seconds each) with musdb. Raises UserError if it can't be had."""
+    report.make_folder(folder)
+    put_ffmpeg_on_path()  # musdb looks for it when it is imported
+    import musdb
+
+    try:
+        musdb.DB(root=str(folder), download=True)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"can't download MUSDB18's sampler into {folder} ({error})") from error
+    print(f"next: python preprocess_musdb.py --root_data_dir {folder} --output_dir {folder}-pix2pix")
+    return 0
 
 
-def require_stem(songs: list[stems.Song], args: argparse.Namespace) -> None:
+def require_stems(songs: list[stems.Song], args: argparse.Namespace) -> None:
     """Refuse a stem name that no readable song has, before any work."""
     names = set()
     for song in songs:
         try:
-            names |= stems.stem_names(song)
+            names |= set(stems.stem_sources(song))
         except UserError:
             continue  # this song's own failure, reported when its turn comes
-    if names and args.gen_stem not in names:
-        raise UserError(f"no song has a stem named {args.gen_stem!r}; there are {', '.join(sorted(names))}")
+    for stem in args.stems or ():
+        if names and stem not in names:
+            raise UserError(f"no song has a stem named {stem!r}; there are {', '.join(sorted(names))}")
 
 
 def claim_output_dir(args: argparse.Namespace) -> None:
     """Write the flags into the output folder, or check that it was made with the same ones."""
-    here = {"output_dir", "num_proc", "device", "silence"}  # where and how the work is done, not what is made
+    # where and how the work is done and shown, not what is made
+    here = {"output_dir", "download_sample", "device", "num_proc", "num_shards", "shard_index", "preview", "silence"}
     flags = {name: str(value) for name, value in vars(args).items() if name not in here}
     flags["prompt_filepath"] = f"{args.prompt_filepath} {zlib.crc32(args.prompt_filepath.read_bytes()):08x}"
     path = args.output_dir / "preprocess.json"
@@ -166,25 +224,54 @@ def claim_output_dir(args: argparse.Namespace) -> None:
             raise UserError(f"{args.output_dir} was made with another --{changed[0]}; choose another folder")
     elif args.output_dir.is_dir() and any(args.output_dir.iterdir()):
         raise UserError(f"{args.output_dir} holds files of something else; choose an empty folder")
-    report.make_folder(args.output_dir)
-    report.save_json(path, flags)
+    else:
+        report.make_folder(args.output_dir)
+        report.save_json(path, flags)
 
 
-def preprocess_songs(songs: list[stems.Song], prompts: dict, args: argparse.Namespace) -> Iterator[SongResult]:
+def preprocess_songs(songs: list[stems.Song], prompts: dict, args: argparse.Namespace) -> list[SongResult]:
+    """Each song's result, in order, with progress on the way."""
+    results = []
+    started, pairs = time.monotonic(), 0
+    with tqdm(total=len(songs), unit="song", disable=args.silence) as progress:
+        for result in iterate_songs(songs, prompts, args):
+            results.append(result)
+            pairs += result.pairs.total()
+            progress.set_postfix_str(f"{pairs} pairs, {pairs / (time.monotonic() - started):.1f} a second")
+            progress.update()
+    return results
+
+
+def iterate_songs(songs: list[stems.Song], prompts: dict, args: argparse.Namespace) -> Iterator[SongResult]:
     """Each song's result, in order. A limit of examples needs the count so far, so it goes song by song."""
     if args.max_examples is not None or args.num_proc == 1:
         remaining = args.max_examples
         for song in songs:
             if remaining == 0:
                 return
-            result = preprocess_song(song, prompts.get(song.name), args, remaining)
-            remaining = None if remaining is None else remaining - len(result.pairs)
+            result = preprocess_song(song, prompts.get(song.name, {}), args, remaining)
+            remaining = None if remaining is None else remaining - result.pairs.total()
             yield result
         return
     with ProcessPoolExecutor(args.num_proc, multiprocessing.get_context("spawn"), start_worker) as pool:
-        futures = [pool.submit(preprocess_song, song, prompts.get(song.name), args, None) for song in songs]
+        futures = [pool.submit(preprocess_song, song, prompts.get(song.name, {}), args, None) for song in songs]
         for future in futures:
             yield future.result()
+
+
+def start_worker() -> None:
+    """One thread a process, as the songs already fill the cores; and no worker outlives a parent that was killed."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+
+
+def exit_with_parent() -> None:
+    """Leave the process as soon as its parent is gone: a second run may already be making the same song."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def folder_name(song: str) -> str:
@@ -193,128 +280,168 @@ def folder_name(song: str) -> str:
     return "".join(word.capitalize() for word in words) + f"-{zlib.crc32(song.encode()):08x}"
 
 
-def start_worker() -> None:
-    """One thread a process: the songs already fill the cores."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
-
-
-def preprocess_song(song: stems.Song, labels: Labels, args: argparse.Namespace, limit: int | None) -> SongResult:
+def preprocess_song(song: stems.Song, labels: dict, args: argparse.Namespace, limit: int | None) -> SongResult:
     """All pairs of a song. Bad audio is this song's failure: it is told in the result, and nothing is raised."""
     result = SongResult(song, args.output_dir / song.subset / folder_name(song.name))
     finished = result.folder / SONG_FILE
     try:
         if finished.is_file():
             known = report.load_json(finished)
-            result.pairs, result.too_quiet = [Pair(**pair) for pair in known["pairs"]], known["too_quiet"]
-        else:
-            parts = load_parts(song, args)
-            report.make_folder(result.folder)
-            result.pairs = list(make_pairs(parts, result, labels, args, limit))
-            pairs = [asdict(pair) for pair in result.pairs]
-            report.save_json(finished, {"too_quiet": result.too_quiet, "pairs": pairs})
+            result.pairs, result.not_kept = Counter(known["pairs"]), Counter(known["not kept"])
+            return result
+        shutil.rmtree(result.folder, ignore_errors=True)  # what a run that was killed left of it
+        report.make_folder(result.folder)
+        with tempfile.TemporaryDirectory(dir=result.folder) as folder:
+            mixed_down = stems.mix_down(song, args.fs, Path(folder))
+            work = SongWork(result, labels, wanted_stems(mixed_down, song, args), song_converter(args), args)
+            pairs = list(itertools.islice(make_pairs(mixed_down, work), limit))
+        result.pairs = Counter(f"{pair.task} {pair.painted_stem}".strip() for pair in pairs)
+        write_records(result.folder / METADATA, pairs)
+        report.save_json(finished, {"pairs": dict(result.pairs), "not kept": dict(result.not_kept)})
     except UserError as error:
+        shutil.rmtree(result.folder, ignore_errors=True)
         result.failure = str(error)
     return result
 
 
-def load_parts(song: stems.Song, args: argparse.Namespace) -> Parts:
-    """Read a song's backing and its stem to paint. Raises UserError if it has no usable clip."""
-    loaded = {name: stem.mean(axis=0, keepdims=True) for name, stem in stems.load_stems(song, args.fs).items()}
-    backing = stems.sum_stems(loaded, without=args.gen_stem)
-    painted = loaded[args.gen_stem]
-    clip_samples = spectrogram_params(args).clip_samples
-    if painted.shape[1] < clip_samples:
-        seconds = painted.shape[1] / args.fs
-        raise UserError(f"{song.path}: {seconds:.2f} s is shorter than a clip of {clip_samples / args.fs:.2f} s")
-    if not painted.any() and args.frame_min_power_prop > 0:
-        raise UserError(f"{song.path}: {args.gen_stem} is silent throughout")
-    return Parts(backing, painted, ", ".join(sorted(set(loaded) - {args.gen_stem})))
+def song_converter(args: argparse.Namespace) -> SpectrogramConverter:
+    """Riffusion's transforms for these flags: the clip's length becomes a number of frames."""
+    riffusion = SpectrogramParams(sample_rate=args.fs)
+    frames = round(args.frame_len_seconds * 1000 / riffusion.step_size_ms) + 1
+    return SpectrogramConverter(SpectrogramParams(sample_rate=args.fs, num_frames=frames), args.device)
 
 
-def make_pairs(
-    parts: Parts, result: SongResult, labels: Labels, args: argparse.Namespace, limit: int | None
-) -> Iterator[Pair]:
-    """Cut, filter and draw the pairs of one song, at each pitch, until `limit`."""
-    params = spectrogram_params(args)
-    converter = SpectrogramConverter(params, args.device)
-    made = 0
-    for semitones in (0, *(PITCH_STEPS if args.pitch_augment else ())):
-        backing, painted = (stems.shift_pitch(part, semitones) for part in (parts.backing, parts.painted))
-        starts = stems.clip_starts(painted.shape[1], params.clip_samples, args.frame_overlap)
-        loud = stems.loud_clips(painted, starts, params.clip_samples, args.frame_min_power_prop)
-        result.too_quiet += len(starts) - len(loud)
-        for clip in loud:
-            if made == limit:
-                return
-            part = slice(starts[clip], starts[clip] + params.clip_samples)
-            rng = random.Random(f"{args.seed} {result.song.name} {clip} {semitones}")
-            text = instructions.write_instruction(args.gen_stem, labels, rng)
-            name = f"clip{clip:03d}_pitch{semitones:+d}"
-            made += 1
-            yield Pair(
-                **draw_pair(backing[:, part], painted[:, part], result.folder / name, converter, args),
-                original_prompt=text.original_prompt,
-                edit_prompt=text.edit_prompt,
-                edited_prompt=text.edited_prompt,
-                song=result.song.name,
-                clip=clip,
-                start_seconds=round(starts[clip] / args.fs * 2 ** (semitones / 12), 6),  # in the song as it was
-                semitones=semitones,
-                backing_stems=parts.backing_stems,
-                painted_stem=args.gen_stem,
-                task="add",
-                target=args.target,
-            )
+def wanted_stems(mixed_down: stems.MonoStems, song: stems.Song, args: argparse.Namespace) -> frozenset[str]:
+    """The stems of a song that are asked for. Raises UserError if nothing can be asked of them."""
+    names = frozenset(args.stems or mixed_down.files) & set(mixed_down.files)
+    if not names:
+        raise UserError(f"{song.path}: has none of the stems {', '.join(args.stems)}")
+    if len(mixed_down.files) == 1:
+        raise UserError(f"{song.path}: {min(names)!r} is the only stem: nothing is left for a backing")
+    if not any(mixed_down.powers[name] for name in names):
+        raise UserError(f"{song.path}: {', '.join(sorted(names))} silent throughout")
+    return names
 
 
-def draw_pair(
-    backing: np.ndarray, painted: np.ndarray, path: Path, converter: SpectrogramConverter, args: argparse.Namespace
-) -> dict[str, object]:
-    """Write both pictures (and wav files) of one clip on one scale; returns what a record says of them."""
-    mix = backing + painted
-    gain = min(1.0, 1.0 / float(max(np.abs(backing).max(), np.abs(mix).max(), 1e-9)))
-    edited = mix if args.target == "mix" else painted
-    signals = {"original": gain * backing, "edited": gain * edited}
-    mels = {
-        name: converter.mel_amplitudes_from_waveform(torch.from_numpy(signal)).cpu().numpy()
-        for name, signal in signals.items()
-    }
-    max_value = shared_max_value(mels["original"], mels["edited"])
-    record: dict[str, object] = {"gain": gain, "max_value": max_value}
-    for name, mel in mels.items():
-        image = path.with_name(f"{path.name}_{name}.png")
-        save_png(image_from_spectrogram(mel, converter.params, max_value), image)
-        record[f"{name}_image_file_name"] = f"{image.parent.name}/{image.name}"
-        if args.save_wav:
-            save_wav(image.with_suffix(".wav"), signals[name], args.fs)
-    return record
+def make_pairs(song: stems.MonoStems, work: SongWork) -> Iterator[Pair]:
+    """Cut the clips of one song at each pitch and draw their pairs. Raises UserError if the song is too short."""
+    params = work.converter.params
+    if song.samples < params.clip_samples:
+        seconds = song.samples / song.sample_rate
+        raise UserError(
+            f"{work.result.song.path}: {seconds:.2f} s is shorter than a clip of {params.clip_seconds:.2f} s"
+        )
+    for semitones in (0, *(PITCH_STEPS if work.args.pitch_augment else ())):
+        for clip in cut_clips(song, params, work.args.frame_overlap, semitones):
+            yield from make_clip_pairs(clip, work)
 
 
-def write_metadata(results: list[SongResult], args: argparse.Namespace) -> None:
-    """One metadata.jsonl a subset, file names relative to it: what `datasets` reads."""
-    for subset in sorted({result.song.subset for result in results}):
-        pairs = [pair for result in results if result.song.subset == subset for pair in result.pairs]
-        if pairs:
-            write_records(args.output_dir / subset / METADATA, pairs)
+def make_clip_pairs(clip: Clip, work: SongWork) -> Iterator[Pair]:
+    """Draw what one clip is asked, and its pictures on one scale a backing."""
+    rng = random.Random(f"{work.args.seed} {work.result.song.name} {clip.number} {clip.semitones}")
+    plan = plan_clip(clip, work, rng)
+    for number, pictures in enumerate(draw_pictures(clip, plan, work.args.target, work.converter)):
+        prefix = work.result.folder / f"clip{clip.number:03d}_pitch{clip.semitones:+d}_{number}"
+        for edit in visible_edits(pictures, work):
+            yield make_pair(pictures, edit, prefix, work, rng)
+
+
+def plan_clip(clip: Clip, work: SongWork, rng: random.Random) -> list[tuple[Stems, list[Edit]]]:
+    """Backings of a clip and the edits to ask of each, chosen by their levels."""
+    args, not_kept = work.args, work.result.not_kept
+    sounding = clip.sounding()
+    paintable = work.wanted & sounding & clip.loud(args.frame_min_power_prop)
+    not_kept["stems too quiet in a clip"] += len(work.wanted - paintable)
+    plan: list[tuple[Stems, list[Edit]]] = []
+    left, most = args.pairs_per_clip, math.ceil(args.pairs_per_clip / args.backings_per_clip)
+    for backing, offers in draw_backings(sounding, paintable, tuple(args.tasks), args.subset_prob, rng):
+        levels = {edit: clip.level_db(edit, backing) for edit in draw_edits(offers, rng)}
+        heard = [edit for edit in levels if not edit.stem or args.min_level_db <= levels[edit] <= args.max_level_db]
+        not_kept["edits too soft or too loud beside the rest"] += len(levels) - len(heard)
+        if any(edit.stem for edit in heard):
+            plan.append((backing, heard[: min(left, most)]))
+            left -= len(plan[-1][1])
+        if left == 0:
+            break
+    return plan
+
+
+def visible_edits(pictures: Pictures, work: SongWork) -> list[Edit]:
+    """The edits that change enough of the picture; "keep", which may stand beside them, changes nothing."""
+    edits = list(pictures.answers)
+    visible = [edit for edit in edits if not edit.stem or pictures.changed_share(edit) >= work.args.min_changed]
+    work.result.not_kept["edits that change too little of the picture"] += len(edits) - len(visible)
+    return visible if any(edit.stem for edit in visible) else []
+
+
+def make_pair(pictures: Pictures, edit: Edit, prefix: Path, work: SongWork, rng: random.Random) -> Pair:
+    """Write one pair's pictures and its instruction."""
+    clip, backing = pictures.clip, pictures.backing
+    features = clip.features(edit, backing, pictures.mels[edit.painted()])
+    text = instructions.write_instruction(edit, backing, labels_for(edit, work), features, rng)
+    return Pair(
+        **pictures.save(edit, prefix, work.args.save_wav),
+        **asdict(text),
+        song=work.result.song.name,
+        clip=clip.number,
+        start_seconds=round(clip.start_seconds, 6),
+        semitones=clip.semitones,
+        backing_stems=", ".join(sorted(backing)),
+        painted_stem=edit.stem,
+        task=edit.task,
+        target=work.args.target,
+        gain=pictures.gain,
+        max_value=pictures.max_value,
+        changed_share=pictures.changed_share(edit),
+        **asdict(features),
+    )
+
+
+def labels_for(edit: Edit, work: SongWork) -> dict[str, str]:
+    """The song's labels; a sentence of its own only for the edit that it asks for."""
+    sentence = work.labels.get("edit_prompt")
+    if sentence is None:
+        return work.labels
+    about_stem = work.args.stems == [edit.stem] or instructions.names_stem(sentence, edit.stem)
+    return work.labels if about_stem and instructions.read_task(sentence) == edit.task else {}
+
+
+def draw_preview(results: list[SongResult], args: argparse.Namespace) -> None:
+    """Draw a dozen pairs of different songs, where there are so many, into preview.png."""
+    rng = random.Random(args.seed)
+    songs = [result.folder for result in results if result.pairs]
+    chosen = [songs[index * len(songs) // PREVIEW_PAIRS] for index in range(PREVIEW_PAIRS)]
+    rows, captions = [], []
+    for folder in chosen:
+        pair = json.loads(rng.choice((folder / METADATA).read_text(encoding="utf-8").splitlines()))
+        columns = ("original_image_file_name", "edited_image_file_name")
+        rows.append([Image.open(folder / pair[column]) for column in columns])
+        captions.append(pair["edit_prompt"])
+    report.picture_grid(rows, captions).save(args.output_dir / "preview.png")
 
 
 def write_report(results: list[SongResult], prompts: dict, args: argparse.Namespace) -> int:
-    """Write report.json and print the closing table. Exit code 2 if a song failed."""
-    failed = [result for result in results if result.failure]
+    """Write report.json and print the closing tables. Exit code 2 if a song failed."""
+    pairs = sum((result.pairs for result in results), start=Counter())
+    not_kept = sum((result.not_kept for result in results), start=Counter())
+    failed = {result.song.name: result.failure for result in results if result.failure}
     unlabelled = [result.song.name for result in results if result.song.name not in prompts]
-    pairs = sum(len(result.pairs) for result in results)
     summary = {
         "songs": len(results),
-        "pairs": pairs,
-        "clips too quiet": sum(result.too_quiet for result in results),
+        "pairs": pairs.total(),
+        "pairs by edit": dict(sorted(pairs.items())),
+        "not kept": dict(sorted(not_kept.items())),
         "songs without labels": unlabelled,
-        "songs failed": {result.song.name: result.failure for result in failed},
+        "songs failed": failed,
     }
-    report.save_json(args.output_dir / "report.json", summary)
+    shard = f"-{args.shard_index}-of-{args.num_shards}" if args.num_shards > 1 else ""
+    path = args.output_dir / f"report{shard}.json"
+    report.save_json(path, summary)
     if not args.silence:
-        print(report.table([{**summary, "songs without labels": len(unlabelled), "songs failed": len(failed)}]))
-        print(f"{args.output_dir}: {pairs} pairs; report.json has the names")
+        print(report.table([{"edit": edit, "pairs": number} for edit, number in sorted(pairs.items())]))
+        print(report.table([{"not kept": reason, "number": number} for reason, number in sorted(not_kept.items())]))
+        print(f"{args.output_dir}: {pairs.total()} pairs of {len(results) - len(failed)} songs; see {path.name}")
+        print(f"{len(failed)} songs failed, {len(unlabelled)} have no labels")
     return 2 if failed else 0
 
 

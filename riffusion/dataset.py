@@ -1,53 +1,23 @@
-"""The record of one pair, and the image folder that holds them."""
+"""Datasets of pairs: a preprocessed folder, Parquet files or a name on the Hub."""
 
-import json
+import csv
+import functools
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import datasets
-from PIL import Image
 
 from riffusion import hub
 from riffusion.errors import UserError
-from riffusion.report import write_atomically
+from riffusion.instructions import MUSDB_LABELS
+from riffusion.pair import METADATA
 
-TARGETS = ("mix", "stem")  # the edited picture is backing + stem, or the painted stem alone
-METADATA = "metadata.jsonl"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One training example: two pictures on one scale, three texts, and the facts they were made from.
-
-    File names are relative to the folder of `metadata.jsonl`; `datasets` turns them into the image columns
-    `original_image` and `edited_image`. `gain` was applied to both signals, `max_value` is black in both pictures.
-    """
-
-    original_image_file_name: str
-    edited_image_file_name: str
-    original_prompt: str
-    edit_prompt: str
-    edited_prompt: str
-    song: str
-    clip: int
-    start_seconds: float
-    semitones: int
-    backing_stems: str
-    painted_stem: str
-    task: str
-    target: str
-    gain: float
-    max_value: float
-
-
-def write_records(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write pairs as JSON lines."""
-    write_atomically(path, "".join(json.dumps(asdict(pair)) + "\n" for pair in pairs))
+SPLIT_OF_SUBSET = {"train": "train", "valid": "validation", "test": "test"}  # as `datasets` names MUSDB18's subsets
 
 
 def load_splits(name: str, cache_dir: Path | None = None) -> datasets.DatasetDict:
-    """Pairs by split, from a preprocessed folder, a folder of Parquet files or the Hub.
+    """Pairs by split, from a preprocessed folder (by MUSDB18's own lists), a folder of Parquet files or the Hub.
 
     Raises UserError if they can't be had.
     """
@@ -59,7 +29,7 @@ def load_splits(name: str, cache_dir: Path | None = None) -> datasets.DatasetDic
         hub.go_offline_without_network()
     try:
         if folder.is_dir() and any(folder.rglob(METADATA)):
-            return datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache)
+            return split_by_song(datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache))
         return datasets.load_dataset(name, cache_dir=cache)
     except hub.HUB_ERRORS as error:
         if folder.is_dir():
@@ -69,6 +39,29 @@ def load_splits(name: str, cache_dir: Path | None = None) -> datasets.DatasetDic
             f"dataset {name!r} is not a folder here and the Hub can't be reached or doesn't have it; "
             "pass a folder that preprocess_musdb.py wrote"
         ) from error
+
+
+def split_by_song(splits: datasets.DatasetDict) -> datasets.DatasetDict:
+    """The same pairs with every MUSDB18 song in the split that MUSDB18 has it in; other songs stay where they are."""
+    columns = {column for split in splits.values() for column in split.column_names}
+    homes = musdb18_splits()
+    parts: dict[str, list[datasets.Dataset]] = {name: [] for name in (*homes.values(), *splits)}
+    for name, split in splits.items():
+        songs = split["song"] if "song" in columns else [None] * len(split)
+        rows: dict[str, list[int]] = defaultdict(list)
+        for row, song in enumerate(songs):
+            rows[homes.get(song, name)].append(row)
+        for home, chosen in rows.items():
+            parts[home].append(split if len(chosen) == len(split) else split.select(chosen))
+    order = sorted(parts, key=lambda name: (*SPLIT_OF_SUBSET.values(), name).index(name))
+    return datasets.DatasetDict({name: datasets.concatenate_datasets(parts[name]) for name in order if parts[name]})
+
+
+@functools.cache
+def musdb18_splits() -> dict[str, str]:
+    """MUSDB18's 150 songs and the split of each: 86 train, 14 validation, 50 test."""
+    with MUSDB_LABELS.open(encoding="utf-8", newline="") as file:
+        return {row["track"]: SPLIT_OF_SUBSET[row["subset"]] for row in csv.DictReader(file, delimiter="\t")}
 
 
 def held_out_split(splits: datasets.DatasetDict) -> datasets.Dataset | None:
@@ -86,8 +79,3 @@ def require_columns(dataset: datasets.Dataset, columns: Iterable[str]) -> None:
 def dataset_target(dataset: datasets.Dataset) -> str:
     """What the edited pictures show: "mix" or "stem"; datasets in the original's form say nothing and hold mixes."""
     return dataset[0]["target"] if "target" in dataset.column_names else "mix"
-
-
-def save_png(image: Image.Image, path: Path) -> None:
-    """Write a lossless picture with its EXIF tags."""
-    image.save(path, exif=image.getexif())

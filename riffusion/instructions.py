@@ -4,15 +4,19 @@ import csv
 import functools
 import json
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from riffusion.edits import Edit
 from riffusion.errors import UserError
+from riffusion.features import Features, agrees, words
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 MUSDB_LABELS = PROMPTS / "musdb18_labels.tsv"
 LABELS = ("voice", "register", "delivery", "mood", "style")
-KEEP_LABEL = 0.6  # chance of each label to be said: what is left out can't become a song's name tag
+SAY = 0.4  # chance of each fact, opener and place to be said: what is often left out can't become a song's name tag
+MOST_FACTS = 3  # in one instruction
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Instruction:
     edited_prompt: str
 
 
-def read_prompts(path: Path) -> dict[str, str | dict[str, str]]:
-    """Song name to its one instruction (JSON lines `{"file": ..., "edit_prompt": ...}`) or to its labels (TSV).
+def read_prompts(path: Path) -> dict[str, dict[str, str]]:
+    """Song name to its labels (TSV), or to its one instruction (JSON lines `{"file": ..., "edit_prompt": ...}`).
 
     A TSV has a heading with `track` and any of voice, register, delivery, mood and style; several values of one
     label are separated by ";". Raises UserError with the number of a broken line.
@@ -44,12 +48,12 @@ def _decode(path: Path, number: int, line: bytes) -> str:
         raise UserError(f"{path}:{number}: not UTF-8 text") from error
 
 
-def _read_labels(path: Path, lines: list[str]) -> dict[str, str | dict[str, str]]:
+def _read_labels(path: Path, lines: list[str]) -> dict[str, dict[str, str]]:
     table = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     heading = next(table, [])
     if "track" not in heading:
         raise UserError(f"{path}:1: the heading has no column named track")
-    labels: dict[str, str | dict[str, str]] = {}
+    labels: dict[str, dict[str, str]] = {}
     for number, row in enumerate(table, start=2):
         if len(row) != len(heading):
             raise UserError(f"{path}:{number}: {len(row)} columns where the heading has {len(heading)}")
@@ -58,8 +62,8 @@ def _read_labels(path: Path, lines: list[str]) -> dict[str, str | dict[str, str]
     return labels
 
 
-def _read_json_lines(path: Path, lines: list[str]) -> dict[str, str | dict[str, str]]:
-    prompts: dict[str, str | dict[str, str]] = {}
+def _read_json_lines(path: Path, lines: list[str]) -> dict[str, dict[str, str]]:
+    prompts: dict[str, dict[str, str]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -69,42 +73,94 @@ def _read_json_lines(path: Path, lines: list[str]) -> dict[str, str | dict[str, 
             raise UserError(f"{path}:{number}: not JSON: {error.msg}") from error
         if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("file", "edit_prompt"))):
             raise UserError(f'{path}:{number}: not of the form {{"file": ..., "edit_prompt": ...}}')
-        prompts[Path(row["file"]).name.removesuffix(".stem.mp4")] = row["edit_prompt"]
+        prompts[Path(row["file"]).name.removesuffix(".stem.mp4")] = {"edit_prompt": row["edit_prompt"]}
     return prompts
 
 
-def write_instruction(stem: str, labels: str | dict[str, str] | None, rng: random.Random) -> Instruction:
-    """An instruction to add `stem`, drawn from templates and a song's labels.
+def true_facts(stem: str, labels: dict[str, str], features: Features, rng: random.Random) -> dict[str, str]:
+    """What may be said of a stem in a clip: what was measured, and the song's labels that agree with it.
 
-    Without labels it names the stem and claims nothing else. A string is taken as it is.
+    Labels other than the style speak of the vocals. Where a register is labelled, the label is said or nothing.
     """
-    labels = {"edit_prompt": labels} if isinstance(labels, str) else labels or {}
-    style = labels.get("style", "").split(";")[0]
-    backing = f"{style} music".strip()
-    plural = _templates(stem)["plural"]
-    edit_prompt = labels.get("edit_prompt") or _phrase(stem, labels, rng)
-    return Instruction(f"{backing} without {plural}", edit_prompt, f"{backing} with {plural}")
+    about = LABELS if stem == "vocals" else ("style",)
+    drawn = {name: rng.choice(re.split("[;,] *", labels[name])) for name in about if labels.get(name)}
+    heard = {name: word for name, word in words(stem, features).items() if name not in drawn}
+    return heard | {name: label for name, label in drawn.items() if agrees(label, features)}
 
 
-def _phrase(stem: str, labels: dict[str, str], rng: random.Random) -> str:
-    templates = _templates(stem)
-    said = {
-        name: rng.choice(labels[name].split(";")) for name in LABELS if name in labels and rng.random() < KEEP_LABEL
-    }
-    if stem != "vocals":
-        said = {name: value for name, value in said.items() if name == "style"}
-    before = [said[name] for name in ("mood", "register", "voice", "style") if name in said]
-    noun = " ".join([*before, rng.choice(templates["nouns"])])
-    text = rng.choice(templates["phrases"]).format(verb=rng.choice(templates["verbs"]), noun=noun)
-    for vowel in "aeiou":
-        text = text.replace(f" a {vowel}", f" an {vowel}")
-    return f"{text}, {said['delivery']}" if "delivery" in said else text
+def write_instruction(
+    edit: Edit, backing: frozenset[str], labels: dict[str, str], features: Features, rng: random.Random
+) -> Instruction:
+    """An instruction that asks for `edit`, drawn from templates, a song's labels and what is heard in the clip.
+
+    `features` are those of the edit's stem. Without labels it claims only what was measured. A label `edit_prompt` is
+    the whole sentence, taken as it is.
+    """
+    style = re.split("[;,]", labels.get("style", ""))[0]
+    facts = true_facts(edit.stem, labels, features, rng) if edit.stem else {}
+    return Instruction(
+        original_prompt=_describe(backing, style),
+        edit_prompt=labels.get("edit_prompt") or _phrase(edit, facts, rng),
+        edited_prompt=_describe(edit.result(backing), style),
+    )
+
+
+def read_task(prompt: str) -> str:
+    """The task that an instruction's first verb asks for; "add" where no verb is known."""
+    found = []
+    for task, forms in _templates()["tasks"].items():
+        for verb in [*forms["verbs"], *forms["signs"]]:
+            match = re.search(rf"\b{re.escape(verb)}\b", prompt.lower())
+            if match:
+                found.append((match.start(), -len(verb), task))
+    return min(found)[2] if found else "add"
+
+
+def names_stem(prompt: str, stem: str) -> bool:
+    """Whether an instruction speaks of `stem`, by one of its nouns."""
+    nouns = [_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]]
+    return any(re.search(rf"\b{re.escape(noun)}s?\b", prompt.lower()) for noun in nouns)
+
+
+def _describe(stems: frozenset[str], style: str) -> str:
+    names = [_stem_forms(stem)["plural"] for stem in sorted(stems)]
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return f"{style} music with {listed}".strip()
+
+
+def _phrase(edit: Edit, facts: dict[str, str], rng: random.Random) -> str:
+    forms, stem = _templates()["tasks"][edit.task], _stem_forms(edit.stem)
+    verbs = forms["verbs"] + (stem["verbs"] if edit.task == "add" else [])
+    text = rng.choice(forms["phrases"]).format(
+        opener=rng.choice(_templates()["openers"]) if rng.random() < SAY else "",
+        verb=rng.choice(verbs) if verbs else "",
+        noun=_noun(stem, facts, rng),
+        plural=stem["plural"],
+        place=rng.choice(forms["places"]) if rng.random() < SAY else "",
+    )
+    return re.sub(r"\ba (?=[aeiou])", "an ", text, flags=re.IGNORECASE)
+
+
+def _noun(stem: dict, facts: dict[str, str], rng: random.Random) -> str:
+    """A stem's noun with some of its facts, each before it as an adjective or after it."""
+    said = [name for name in sorted(facts) if rng.random() < SAY]
+    before, after = "", ""
+    for name in rng.sample(said, min(len(said), MOST_FACTS)):
+        values = _templates()["facts"][name]
+        forms = values.get(facts[name]) or values["*"]
+        choices = [(side, form) for side in ("before", "after") for form in forms[side]]
+        side, form = rng.choice(choices)
+        form = form.format(value=facts[name], events=stem["events"])
+        before, after = (f"{before}{form} ", after) if side == "before" else (before, after + form)
+    return before + rng.choice(stem["nouns"]) + after
 
 
 @functools.cache
-def _templates(stem: str) -> dict:
-    templates = json.loads((PROMPTS / "templates.json").read_text(encoding="utf-8"))
-    if stem in templates:
-        return templates[stem]
-    text = json.dumps(templates["*"]).replace("{stem}", stem)
-    return json.loads(text)
+def _templates() -> dict:
+    return json.loads((PROMPTS / "templates.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _stem_forms(stem: str) -> dict:
+    stems = _templates()["stems"]
+    return stems.get(stem) or json.loads(json.dumps(stems["*"]).replace("{stem}", stem))

@@ -4,9 +4,11 @@ import json
 import math
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from riffusion.errors import UserError
+
+CAPTION_SIZE = 20  # pixels
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -49,14 +51,19 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def picture_grid(rows: list[list[Image.Image]], gap: int = 8) -> Image.Image:
-    """Pictures of one size in rows and columns, on white."""
+def picture_grid(rows: list[list[Image.Image]], captions: list[str] | None = None, gap: int = 8) -> Image.Image:
+    """Pictures of one size in rows and columns, on white, with a caption over each row if there are any."""
     width, height = rows[0][0].size
     columns = len(rows[0])
-    grid = Image.new("L", (columns * (width + gap) - gap, len(rows) * (height + gap) - gap), 255)
-    for top, row in enumerate(rows):
-        for left, picture in enumerate(row):
-            grid.paste(picture.convert("L"), (left * (width + gap), top * (height + gap)))
+    font = ImageFont.load_default(CAPTION_SIZE)
+    above = 2 * CAPTION_SIZE if captions else 0
+    grid = Image.new("L", (columns * (width + gap) - gap, len(rows) * (above + height + gap) - gap), 255)
+    for number, row in enumerate(rows):
+        top = number * (above + height + gap)
+        if captions:
+            ImageDraw.Draw(grid).text((gap, top + above // 4), captions[number], fill=0, font=font)
+        for column, picture in enumerate(row):
+            grid.paste(picture.convert("L"), (column * (width + gap), top + above))
     return grid
 
 

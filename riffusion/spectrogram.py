@@ -3,14 +3,16 @@
 import enum
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import librosa
 import numpy as np
+import soxr
 import torch
 from torch import Tensor
 
-BLOCK_FRAMES = 1024  # frames transformed at a time
+BLOCK_FRAMES = {"cpu": 64, "cuda": 1024}  # transformed at a time: on a CPU what fits into its cache
+LEAN_RATE = 24000  # Hz: all that a picture which ends at 10 kHz needs
 
 
 class ExifTags(enum.IntEnum):
@@ -71,6 +73,16 @@ class SpectrogramParams:
     def clip_seconds(self) -> float:
         """Seconds of one clip."""
         return self.clip_samples / self.sample_rate
+
+    def lean(self) -> "SpectrogramParams":
+        """Params of the same frames and bins at `LEAN_RATE`, or these where that would lose something.
+
+        Frames and bins are the same if every duration is a whole number of samples at both rates.
+        """
+        lean = replace(self, sample_rate=LEAN_RATE)
+        rates = (self.sample_rate / LEAN_RATE,) * 3
+        ratios = (self.n_fft / lean.n_fft, self.win_length / lean.win_length, self.hop_length / lean.hop_length)
+        return lean if self.sample_rate > LEAN_RATE and self.max_frequency <= 10000 and ratios == rates else self
 
     def to_exif(self, max_value: float) -> dict[int, int | float | bool]:
         """EXIF tags that let anybody decode the picture; `max_value` is the amplitude of a black pixel."""
@@ -138,11 +150,11 @@ class SpectrogramConverter:
         self.params = params or SpectrogramParams()
         self.device = torch.device(device)
         self.window = torch.hann_window(self.params.win_length, device=self.device)
-        filters = torch.from_numpy(mel_filters(self.params))
-        self.weights = filters.to(self.device)
+        # Pictures are made from a resampled signal, by half the work, on a CPU, where soxr resamples.
+        self.drawn = self.params.lean() if self.device.type == "cpu" else self.params
+        filters = torch.from_numpy(mel_filters(self.drawn))
         self.top_bin = int(filters.any(dim=0).nonzero().max()) + 1  # no band hears anything above
         self.filters = filters[:, : self.top_bin].to_sparse().to(self.device)  # 0.2 % of the entries are not zero
-        self.inverse = torch.from_numpy(mel_inverse(self.params)).to(self.device)
 
     def stft(self, waveform: Tensor) -> Tensor:
         """Complex STFT of unpadded frames, centred with reflection.
@@ -152,26 +164,31 @@ class SpectrogramConverter:
         p = self.params
         return torch.stft(waveform.to(self.device), p.win_length, p.hop_length, window=self.window, return_complex=True)
 
-    def mel_amplitudes_from_waveform(self, waveform: Tensor) -> Tensor:
-        """Linear mel amplitudes: (channels, samples) -> (channels, num_frequencies, frames)."""
-        p = self.params
-        padded = torch.nn.functional.pad(waveform.to(self.device), (p.n_fft // 2, p.n_fft // 2), mode="reflect")
-        frames = waveform.shape[-1] // p.hop_length + 1
+    def mel_amplitudes_from_waveform(self, waveform: Tensor, mixes: Tensor | None = None) -> Tensor:
+        """Linear mel amplitudes: (channels, samples) -> (channels, num_frequencies, frames).
+
+        With `mixes` (sums, channels), those of weighted sums of the channels instead, (sums, num_frequencies, frames):
+        the STFT is linear, so each channel is transformed once, however many sums it is part of.
+        """
+        p, q = self.params, self.drawn
+        edge = p.win_length // 2  # of a zero-padded frame only the middle is heard
+        padded = torch.nn.functional.pad(waveform.to(self.device), (edge, edge), mode="reflect")
+        if q.sample_rate != p.sample_rate:
+            lean = soxr.resample(padded.numpy().T, p.sample_rate, q.sample_rate, quality="HQ").T
+            padded = torch.from_numpy(lean) * (p.sample_rate / q.sample_rate)  # a frame has fewer samples to sum
+        samples = waveform.shape[-1] // p.hop_length * q.hop_length + q.win_length
+        padded = torch.nn.functional.pad(padded, (0, samples - padded.shape[-1]))  # resampling rounds the length
+        frames = padded.unfold(-1, q.win_length, q.hop_length)
+        window = torch.hann_window(q.win_length, device=self.device)
         blocks = []
-        for first in range(0, frames, BLOCK_FRAMES):  # memory stays flat however long the song is
-            last = min(first + BLOCK_FRAMES, frames) - 1
-            block = padded[:, first * p.hop_length : last * p.hop_length + p.n_fft]
-            blocks.append(self.mel_amplitudes_from_stft(self._stft_of_padded(block)))
-        return torch.cat(blocks, dim=-1)
-
-    def _stft_of_padded(self, waveform: Tensor) -> Tensor:
-        p = self.params
-        return torch.stft(waveform, p.n_fft, p.hop_length, p.win_length, self.window, center=False, return_complex=True)
-
-    def mel_amplitudes_from_stft(self, spectrum: Tensor) -> Tensor:
-        """Linear mel amplitudes of padded frames: (channels, n_fft // 2 + 1, frames) -> (channels, bands, frames)."""
-        magnitude = spectrum[:, : self.top_bin].abs()
-        return torch.stack([torch.sparse.mm(self.filters, channel.contiguous()) for channel in magnitude])
+        for block in frames.split(BLOCK_FRAMES[self.device.type], dim=1):
+            spectrum = torch.view_as_real(torch.fft.rfft(block * window, n=q.n_fft)[..., : self.top_bin])
+            if mixes is not None:
+                spectrum = torch.tensordot(mixes.to(spectrum), spectrum, dims=1)
+            magnitude = torch.sqrt(spectrum[..., 0] ** 2 + spectrum[..., 1] ** 2)  # several times as fast as abs
+            mel = torch.sparse.mm(self.filters, magnitude.flatten(0, 1).T)
+            blocks.append(mel.unflatten(1, magnitude.shape[:2]))
+        return torch.cat(blocks, dim=-1).transpose(0, 1)
 
     def inverse_stft(self, spectrum: Tensor, samples: int) -> Tensor:
         """Inverse of `stft`: (channels, bins, frames) -> (channels, samples)."""
@@ -180,7 +197,8 @@ class SpectrogramConverter:
 
     def spread_to_bins(self, values: Tensor) -> Tensor:
         """A value a mel band, such as a gain, to the bins of `stft`, interpolated between bands."""
-        weights = self.weights[:, :: self.params.n_fft // self.params.win_length]
+        step = self.params.n_fft // self.params.win_length
+        weights = torch.from_numpy(mel_filters(self.params)[:, ::step]).to(self.device)
         return (weights / weights.sum(dim=0).clamp(min=1e-9)).T @ values.to(self.device)
 
     def magnitude_from_mel_amplitudes(self, mel: Tensor) -> Tensor:
@@ -188,7 +206,8 @@ class SpectrogramConverter:
 
         The bins are those of `stft`.
         """
-        return (self.inverse @ mel.to(self.device)).clamp(min=0)
+        inverse = torch.from_numpy(mel_inverse(self.params)).to(self.device)
+        return (inverse @ mel.to(self.device)).clamp(min=0)
 
     def waveform_from_mel_amplitudes(self, mel: Tensor, start: Tensor | None = None) -> Tensor:
         """Griffin-Lim: (channels, num_frequencies, frames) -> (channels, (frames - 1) * hop_length).

@@ -1,18 +1,19 @@
 """Songs as stems: finding them on disk, reading them, and cutting them into clips worth learning from."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
-from riffusion.audio import check_audio, load_audio, put_ffmpeg_on_path, resample
+from riffusion.audio import load_audio, mono_blocks, put_ffmpeg_on_path, resample
 from riffusion.errors import UserError
 
 MUSDB_STEMS = {"drums": 1, "bass": 2, "other": 3, "vocals": 4}  # stream of each stem in a .stem.mp4; 0 is the mixture
 SUBSETS = ("train", "valid", "test")
 STEM_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 STEM_MP4 = ".stem.mp4"
+MARGIN_SAMPLES = 2048  # around a clip, so that the resampler's filter has settled at its ends
 
 
 @dataclass(frozen=True)
@@ -69,36 +70,69 @@ def stem_names(song: Song) -> set[str]:
     return set(MUSDB_STEMS) if song.path.is_file() else set(stem_files(song))
 
 
+def stem_sources(song: Song) -> dict[str, tuple[Path, int]]:
+    """Stem name to the file that holds it and the audio stream in that file."""
+    if song.path.is_dir():
+        return {name: (path, 0) for name, path in stem_files(song).items()}
+    return {name: (song.path, stream) for name, stream in MUSDB_STEMS.items()}
+
+
 def load_stems(song: Song, sample_rate: int = 44100) -> dict[str, np.ndarray]:
     """All stems of a song as {name: float32 (channels, samples)} at `sample_rate`, equally long.
 
     A stem that ends early is padded with silence. Raises UserError naming the song's file and what is wrong.
     """
-    if song.path.is_dir():
-        stems = {name: load_audio(path, sample_rate)[0] for name, path in stem_files(song).items()}
-    else:
-        stems = {name: _load_stream(song.path, stream, sample_rate) for name, stream in MUSDB_STEMS.items()}
+    stems = {name: load_audio(path, sample_rate, stream)[0] for name, (path, stream) in stem_sources(song).items()}
     samples = max(stem.shape[1] for stem in stems.values())
     return {name: np.pad(stem, ((0, 0), (0, samples - stem.shape[1]))) for name, stem in stems.items()}
 
 
-def _load_stream(path: Path, stream: int, sample_rate: int) -> np.ndarray:
-    """One stream of a .stem.mp4, read by musdb: float32 (channels, samples)."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    put_ffmpeg_on_path()  # musdb looks for it when it is imported
-    import ffmpeg
-    from musdb.audio_classes import Track
+@dataclass(frozen=True)
+class MonoStems:
+    """A song's stems mixed down to one channel, as float wav files to read clips from."""
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # stempeg reports the codec's padding of every stream
-            track = Track(path=str(path), stem_id=stream)
-            samples = np.atleast_2d(track.audio.astype(np.float32).T)
-    except (ffmpeg.Error, Warning, RuntimeError, IndexError) as error:
-        raise UserError(f"{path}: stream {stream} can't be read as a MUSDB18 stem ({type(error).__name__})") from error
-    audio = check_audio(samples, path)
-    return audio if track.rate == sample_rate else resample(audio, track.rate, sample_rate)
+    files: dict[str, Path]
+    powers: dict[str, float]  # mean square of each
+    sample_rate: int
+    samples: int  # of the longest
+
+    def read(self, name: str, start: int, samples: int) -> np.ndarray:
+        """Float32 (samples,) from `start`, silent before and after the stem."""
+        first = max(start, 0)
+        with soundfile.SoundFile(self.files[name]) as file:
+            file.seek(min(first, file.frames))
+            audio = file.read(max(0, start + samples - first), dtype="float32")
+        return np.pad(audio, (first - start, samples - (first - start) - len(audio)))
+
+    def read_shifted(self, name: str, start: int, samples: int, semitones: int) -> np.ndarray:
+        """Float32 (samples,) played 2 ** (semitones / 12) as fast; `start` counts samples of the song as it was.
+
+        Pitch and tempo go together, as on a tape: it leaves no phase vocoder's smear in a training target.
+        """
+        if semitones == 0:
+            return self.read(name, start, samples)
+        speed = 2 ** (semitones / 12)
+        audio = self.read(name, start - MARGIN_SAMPLES, round(samples * speed) + 2 * MARGIN_SAMPLES)
+        first = round(MARGIN_SAMPLES / speed)
+        return resample(audio[None], speed, 1.0)[0, first : first + samples]
+
+
+def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
+    """Decode all stems of a song into mono wav files in `folder`, block by block: memory stays flat.
+
+    Raises UserError naming the song's file and what is wrong.
+    """
+    files, energies, longest = {}, dict.fromkeys(stem_sources(song), 0.0), 0
+    for name, (path, stream) in stem_sources(song).items():
+        files[name] = folder / f"{name}.wav"
+        with soundfile.SoundFile(files[name], "w", sample_rate, channels=1, subtype="FLOAT") as file:
+            for block in mono_blocks(path, sample_rate, stream):
+                file.write(block)
+                energies[name] += float(np.vdot(block, block))
+            longest = max(longest, file.frames)
+    if longest == 0:
+        raise UserError(f"{song.path}: holds no samples")
+    return MonoStems(files, {name: energy / longest for name, energy in energies.items()}, sample_rate, longest)
 
 
 def example_song() -> Song:
@@ -125,27 +159,3 @@ def sum_stems(stems: dict[str, np.ndarray], without: str) -> np.ndarray:
         raise UserError(f"stems of 1 or {channels} channels go together; {odd[0]} has {stems[odd[0]].shape[0]}")
     others = [np.broadcast_to(stem, (channels, stem.shape[1])) for name, stem in stems.items() if name != without]
     return np.asarray(np.sum(others, axis=0, dtype=np.float32))
-
-
-def shift_pitch(audio: np.ndarray, semitones: int) -> np.ndarray:
-    """Pitch and tempo of (channels, samples) together, like a tape played faster: 2 ** (semitones / 12) as fast.
-
-    It leaves no phase vocoder's smear in a training target, and a whole song takes a fraction of a second.
-    """
-    return resample(audio, 2 ** (semitones / 12), 1.0) if semitones else audio
-
-
-def clip_starts(samples: int, clip_samples: int, overlap: float = 0.0) -> range:
-    """First samples of the clips that fit into a song; `overlap` is a share of a clip, 0 <= overlap < 1."""
-    return range(0, samples - clip_samples + 1, max(1, round(clip_samples * (1 - overlap))))
-
-
-def loud_clips(stem: np.ndarray, starts: range, clip_samples: int, min_power_prop: float) -> list[int]:
-    """Numbers of the clips whose mean power is at least `min_power_prop` of the whole stem's; 0 keeps every clip.
-
-    `stem` is float (channels, samples); the power is the mean square, in float64.
-    """
-    power = np.cumsum(np.concatenate([[0.0], np.mean(stem.astype(np.float64) ** 2, axis=0)]))
-    threshold = min_power_prop * power[-1] / stem.shape[1]
-    powers = [(power[start + clip_samples] - power[start]) / clip_samples for start in starts]
-    return [number for number, value in enumerate(powers) if value >= threshold]

@@ -4,7 +4,6 @@ from conftest import tone
 from PIL import Image
 
 from riffusion import metrics
-from riffusion.dataset import save_png
 from riffusion.image import (
     HEADROOM,
     SpectrogramImageConverter,
@@ -14,6 +13,7 @@ from riffusion.image import (
     shared_max_value,
     spectrogram_from_image,
 )
+from riffusion.pair import save_png
 from riffusion.spectrogram import SpectrogramParams
 
 PARAMS = SpectrogramParams()

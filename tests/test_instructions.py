@@ -1,10 +1,13 @@
 import json
 import random
+import re
 
 import pytest
 
 from riffusion import instructions
+from riffusion.edits import Edit
 from riffusion.errors import UserError
+from riffusion.features import Features
 
 
 def test_every_musdb18_song_has_labels():
@@ -13,26 +16,100 @@ def test_every_musdb18_song_has_labels():
     assert labels["A Classic Education - NightOwl"]["voice"] == "male"
 
 
-def test_an_instruction_says_only_what_the_labels_say():
-    labels = {"voice": "female", "register": "high", "style": "pop;rock", "delivery": "long held notes"}
-    texts = {instructions.write_instruction("vocals", labels, random.Random(seed)).edit_prompt for seed in range(300)}
-    assert len(texts) > 200
-    assert any("female" in text and "high" in text for text in texts)
-    assert not any(wrong in text.split() for text in texts for wrong in ("male", "low", "jazz"))
+def write(edit: Edit, labels: dict[str, str], features: Features, number: int = 300) -> list[str]:
+    backing = frozenset({"vocals", "bass", "drums", "other"}) - ({edit.stem} if edit.task == "add" else set())
+    return [
+        instructions.write_instruction(edit, backing, labels, features, random.Random(seed)).edit_prompt
+        for seed in range(number)
+    ]
+
+
+def words(texts: list[str]) -> set[str]:
+    return {word for text in texts for word in re.findall(r"[a-z'-]+", text.lower())}
+
+
+def test_an_instruction_says_only_what_is_true():
+    labels = {"voice": "female", "register": "high", "style": "pop;rock", "delivery": "reverb"}
+    texts = write(Edit("add", "vocals"), labels, Features(-1.0, 600.0, 1.0, 1.5))
+    assert len(set(texts)) > 250
+    assert {"female", "high", "pop", "rock", "reverb", "long", "sustained"} < words(texts)
+    wrong = {"male", "man", "low", "deep", "jazz", "dry", "short", "loud", "soft", "busy", "sparse"}
+    assert not wrong & words(texts)
+
+
+def test_a_label_that_the_clip_belies_is_left_out():
+    labels = {"register": "high", "delivery": "long held notes", "mood": "soft"}
+    heard = words(write(Edit("add", "vocals"), labels, Features(5.0, 180.0, 0.1, 3.0)))
+    assert {"loud", "short", "busy"} < heard  # measured
+    assert not {"high", "low", "long", "soft", "sustained"} & heard  # labelled, and not so here
 
 
 def test_a_song_without_labels_gets_no_claims():
-    texts = [instructions.write_instruction("vocals", None, random.Random(seed)).edit_prompt for seed in range(50)]
-    claims = {"male", "female", "high", "deep", "rock", "pop", "soft"}
-    assert not claims & {word for text in texts for word in text.split()}
+    texts = write(Edit("add", "vocals"), {}, Features(-1.0, 300.0, 0.4, 1.5))
+    claims = {"male", "female", "child", "high", "low", "deep", "rock", "pop", "soft", "loud", "dry", "reverb", "long"}
+    assert not claims & words(texts)
 
 
-def test_every_stem_can_be_asked_for():
+@pytest.mark.parametrize("task", ["add", "remove", "extract"])
+def test_every_stem_can_be_asked_for(task):
     for stem in ("vocals", "drums", "bass", "other", "guitar"):
-        text = instructions.write_instruction(stem, {"style": "rock", "voice": "male"}, random.Random(0))
-        assert "{" not in "".join(vars(text).values())
-        assert stem == "vocals" or "male" not in text.edit_prompt
-    assert "guitar" in instructions.write_instruction("guitar", None, random.Random(0)).edit_prompt
+        labels = {"style": "bossa nova", "voice": "male", "mood": "sad"}
+        texts = write(Edit(task, stem), labels, Features(-1.0))
+        assert all("{" not in text and "  " not in text and " a a" not in text for text in texts)
+        assert all(instructions.read_task(text) == task for text in texts)
+        assert all(instructions.names_stem(text, stem) for text in texts)
+        others = {"vocals", "drums", "bass", "other", "guitar"} - {stem}
+        assert not any(instructions.names_stem(text, other) for text in texts for other in others)
+        assert ("male" in words(texts)) == ("sad" in words(texts)) == (stem == "vocals")
+        assert any("bossa nova" in text for text in texts)
+
+
+def test_lengths_go_from_three_words_to_a_sentence():
+    labels = {"style": "bossa nova", "voice": "male", "delivery": "reverb", "mood": "sad"}
+    lengths = [len(text.split()) for text in write(Edit("add", "vocals"), labels, Features(5.0, 500.0, 1.0, 3.0))]
+    assert min(lengths) <= 4
+    assert max(lengths) >= 15
+
+
+def test_keep_names_no_stem():
+    texts = write(Edit("keep"), {"style": "pop"}, Features(0.0))
+    assert all(instructions.read_task(text) == "keep" for text in texts)
+    assert not any(
+        instructions.names_stem(text, stem) for text in texts for stem in ("vocals", "drums", "bass", "other")
+    )
+
+
+def test_prompts_describe_what_is_heard():
+    text = instructions.write_instruction(
+        Edit("remove", "bass"),
+        frozenset({"bass", "drums", "vocals"}),
+        {"style": "pop"},
+        Features(0.0),
+        random.Random(0),
+    )
+    assert text.original_prompt == "pop music with bass, drums and vocals"
+    assert text.edited_prompt == "pop music with drums and vocals"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "task"),
+    {
+        "add a soft female vocal, long held notes": "add",
+        "a warm choir": "add",
+        "Remove the drums": "remove",
+        "please take out the bass and add nothing else": "remove",
+        "the same without the singer": "remove",
+        "Isolate the vocals": "extract",
+        "just the drums": "extract",
+        "drop in a bass line": "add",
+        "drop the bass line": "remove",
+        "leave it as it is": "keep",
+        "leave out the bass": "remove",
+        "don't change anything": "keep",
+    }.items(),
+)
+def test_the_verb_tells_the_task(prompt, task):
+    assert instructions.read_task(prompt) == task
 
 
 def test_json_lines_give_one_instruction_a_song(tmp_path):
@@ -40,9 +117,8 @@ def test_json_lines_give_one_instruction_a_song(tmp_path):
     rows = [{"file": "Band - Song", "edit_prompt": "add a choir"}, {"file": "a/Other.stem.mp4", "edit_prompt": "sing"}]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     prompts = instructions.read_prompts(path)
-    assert prompts == {"Band - Song": "add a choir", "Other": "sing"}
-    text = instructions.write_instruction("vocals", prompts["Band - Song"], random.Random(0))
-    assert text.edit_prompt == "add a choir"
+    assert prompts == {"Band - Song": {"edit_prompt": "add a choir"}, "Other": {"edit_prompt": "sing"}}
+    assert set(write(Edit("add", "vocals"), prompts["Band - Song"], Features(0.0))) == {"add a choir"}
 
 
 @pytest.mark.parametrize("broken", ["{not json", '{"file": "x"}', "[]", '{"file": 1, "edit_prompt": "y"}'])

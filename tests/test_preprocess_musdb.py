@@ -1,18 +1,28 @@
+import dataclasses
 import json
 import subprocess
 import sys
+import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import RATE, TINY_CLIP, tone, write_song
 from datasets import load_dataset
+from PIL import Image
 
 import preprocess_musdb
 from riffusion import audio
 from riffusion.dataset import load_splits
+from riffusion.edits import Edit
 from riffusion.errors import UserError
+from riffusion.image import mel_from_pixels
+from riffusion.pair import Pair
+from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
+from riffusion.stems import Song, load_stems
 
 
 def run(root, output, *flags: str) -> int:
@@ -24,22 +34,28 @@ def files(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def records(folder: Path) -> list[dict]:
+    lines = [line for path in sorted(folder.rglob("metadata.jsonl")) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
 def test_pairs_read_as_an_imagefolder(songs, tmp_path):
     assert run(songs, tmp_path / "pairs") == 0
     pairs = load_dataset("imagefolder", data_dir=str(tmp_path / "pairs"))["train"]
-    first = pairs[0]
-    assert len(pairs) == 2 * 4
-    assert first["original_image"].size == first["edited_image"].size == (64, 512)
-    assert {"original_prompt", "edit_prompt", "edited_prompt"} < set(pairs.column_names)
-    assert (first["song"], first["painted_stem"], first["target"], first["task"]) == (
-        "Band - First",
-        "vocals",
-        "stem",
-        "add",
+    assert len(pairs) == 2 * 4 * 4
+    assert {name for name in pairs.column_names if name.endswith("image")} == {"original_image", "edited_image"}
+    assert {field.name for field in dataclasses.fields(Pair)} - set(pairs.column_names) == {
+        "original_image_file_name",
+        "edited_image_file_name",
+    }
+    assert (
+        {pair["original_image"].size for pair in pairs} == {pair["edited_image"].size for pair in pairs} == {(64, 512)}
     )
-    assert first["backing_stems"] == "bass, drums, other"
+    assert set(pairs["task"]) == {"add", "remove", "extract", "keep"}
+    assert set(pairs["painted_stem"]) == {"vocals", "bass", "drums", "other", ""}
     report = json.loads((tmp_path / "pairs" / "report.json").read_text())
-    assert (report["songs"], report["pairs"]) == (2, 8)
+    assert (report["songs"], report["pairs"]) == (2, 32)
+    assert sum(report["pairs by edit"].values()) == 32
     assert report["songs without labels"] == ["Band - First", "Band - Second"]
 
 
@@ -49,31 +65,106 @@ def test_a_pair_shares_one_scale(songs, tmp_path):
     for pair in pairs:
         tops = [pair[column].getexif()[11080] for column in ("original_image", "edited_image")]
         assert tops == pytest.approx([pair["max_value"]] * 2, rel=1e-6)
+        assert pair["original_image"].getexif()[11000] == RATE
 
 
-def test_a_silent_painted_stem_leaves_the_mix_as_it_is(tmp_path):
-    args = preprocess_musdb.parse_args(["--root_data_dir", ".", "--output_dir", str(tmp_path), "--target", "mix"])
-    converter = preprocess_musdb.SpectrogramConverter(preprocess_musdb.spectrogram_params(args))
-    backing = tone(220, 5.11)[:, : converter.params.clip_samples]
-    preprocess_musdb.draw_pair(backing, 0 * backing, tmp_path / "silent", converter, args)
-    pictures = [(tmp_path / f"silent_{name}.png").read_bytes() for name in ("original", "edited")]
-    assert pictures[0] == pictures[1]
+def decoded(folder: Path, record: dict, column: str) -> np.ndarray:
+    path = next(folder.rglob(record[f"{column}_image_file_name"]))
+    return mel_from_pixels(np.asarray(Image.open(path)), record["max_value"])
 
 
-def test_no_power_filter_keeps_silent_clips_whose_pictures_are_equal(tmp_path):
+@pytest.mark.parametrize("target", ["stem", "mix"])
+def test_pictures_show_what_the_record_says(songs, tmp_path, target):
+    (songs / "Band - Second").rename(tmp_path / "aside")
+    run(songs, tmp_path / "pairs", "--target", target, "--pairs_per_clip", "8")
+    loaded = {name: stem[0] for name, stem in load_stems(Song("song", songs / "Band - First")).items()}
+    converter = SpectrogramConverter(SpectrogramParams(num_frames=64))
+    made = records(tmp_path / "pairs")
+    assert len({record["task"] for record in made}) == 4
+    for record in made:
+        start = round(record["start_seconds"] * RATE)
+        backing = set(record["backing_stems"].split(", "))
+        edit = Edit(record["task"], record["painted_stem"])
+        answer = edit.painted() if target == "stem" else edit.result(frozenset(backing))
+        for column, names in {"original": backing, "edited": answer}.items():
+            shown = decoded(tmp_path / "pairs", record, column)
+            if not names:
+                assert not shown.any()
+                continue
+            heard = sum(loaded[name][start : start + converter.params.clip_samples] for name in names)
+            signal = torch.from_numpy(record["gain"] * heard)[None]
+            expected = converter.mel_amplitudes_from_waveform(signal)[0].numpy()
+            levels = [(mel / record["max_value"]).clip(0, 1) ** 0.25 for mel in (shown, expected)]
+            assert np.abs(levels[0] - levels[1]).max() < 1.1 / 255
+
+
+def test_keep_leaves_the_mix_as_it_is(songs, tmp_path):
+    run(songs, tmp_path / "pairs", "--target", "mix", "--pairs_per_clip", "8")
+    kept = [record for record in records(tmp_path / "pairs") if record["task"] == "keep"]
+    assert kept
+    assert all(record["original_image_file_name"] == record["edited_image_file_name"] for record in kept)
+
+
+def test_only_what_is_asked_for(songs, tmp_path):
+    run(songs, tmp_path / "pairs", "--gen_stem", "vocals", "--tasks", "add", "--subset_prob", "0")
+    made = records(tmp_path / "pairs")
+    assert len(made) == 2 * 4  # without subsets there is one backing to add vocals to
+    asked = {(record["task"], record["painted_stem"], record["backing_stems"]) for record in made}
+    assert asked == {("add", "vocals", "bass, drums, other")}
+
+
+def test_one_backing_is_asked_for_several_stems(songs, tmp_path):
+    run(songs, tmp_path / "pairs")
+    asked = defaultdict(set)
+    for record in records(tmp_path / "pairs"):
+        asked[record["song"], record["clip"], record["backing_stems"]].add(record["painted_stem"])
+    assert len(asked) == 2 * 4 * 2
+    assert all(len(stems) == 2 for stems in asked.values())
+
+
+def test_quiet_parts_are_counted_not_kept(tmp_path):
     half = tone(330, 1.5)
-    write_song(tmp_path / "songs" / "song", vocals=np.concatenate([half, 0 * half], axis=1))
-    run(tmp_path / "songs", tmp_path / "pairs", "--target", "mix", "--frame_min_power_prop", "0")
-    pairs = load_splits(str(tmp_path / "pairs"))["train"]
-    equal = [np.array_equal(pair["original_image"], pair["edited_image"]) for pair in pairs]
-    assert equal == [False, False, False, True]
+    write_song(
+        tmp_path / "songs" / "song",
+        vocals=np.concatenate([half, 0.001 * half], axis=1),  # sings in the first half
+        bass=0.02 * tone(82.4, 3.0),  # 34 dB under the others
+        drums=tone(2000.0, 3.0, level=0.01),
+    )
+    run(tmp_path / "songs", tmp_path / "pairs", "--min_changed", "0.2")
+    not_kept = json.loads((tmp_path / "pairs" / "report.json").read_text())["not kept"]
+    assert set(not_kept) == {
+        "stems too quiet in a clip",
+        "edits too soft or too loud beside the rest",
+        "edits that change too little of the picture",
+    }
+    made = records(tmp_path / "pairs")
+    assert {record["clip"] for record in made if record["painted_stem"] == "vocals"} <= {0, 1, 2}
+    for record in made:
+        assert record["task"] == "keep" or (record["changed_share"] >= 0.2 and -20 <= record["level_db"] <= 15)
+
+
+def test_the_seed_decides(songs, tmp_path):
+    texts = []
+    for name, seed in (("a", "0"), ("b", "1")):
+        run(songs, tmp_path / name, "--seed", seed)
+        texts.append([record["edit_prompt"] for record in records(tmp_path / name)])
+    assert texts[0] != texts[1]
+
+
+def test_a_songs_own_sentence_is_for_the_stem_it_names(songs, tmp_path):
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps({"file": "Band - First.stem.mp4", "edit_prompt": "add a soft female vocal"}) + "\n")
+    run(songs, tmp_path / "pairs", "--prompt_filepath", str(prompts))
+    for record in records(tmp_path / "pairs"):
+        own = record["song"] == "Band - First" and (record["task"], record["painted_stem"]) == ("add", "vocals")
+        assert (record["edit_prompt"] == "add a soft female vocal") == own
 
 
 def test_wav_files_of_a_pair_add_up(songs, tmp_path):
-    run(songs, tmp_path / "pairs", "--save_wav", "--max_examples", "1")
-    original, edited = (audio.load_audio(next(tmp_path.rglob(f"*_{name}.wav")))[0] for name in ("original", "edited"))
+    run(songs, tmp_path / "pairs", "--save_wav", "--max_examples", "1", "--gen_stem", "vocals", "--tasks", "add")
+    original, edited = (audio.load_audio(next(tmp_path.rglob(f"*_{name}.wav")))[0] for name in ("original", "vocals"))
     loaded = {name: audio.load_audio(songs / "Band - First" / f"{name}.wav")[0] for name in ("vocals", "bass")}
-    gain = json.loads((tmp_path / "pairs" / "metadata.jsonl").read_text())["gain"]
+    gain = records(tmp_path / "pairs")[0]["gain"]
     assert edited == pytest.approx(gain * loaded["vocals"][:, : edited.shape[1]], abs=1e-4)
     assert np.abs(original).max() <= 1
 
@@ -81,7 +172,7 @@ def test_wav_files_of_a_pair_add_up(songs, tmp_path):
 def test_a_songs_name_never_becomes_a_split(tmp_path):
     write_song(tmp_path / "songs" / "my test, dev and valid song")
     run(tmp_path / "songs", tmp_path / "pairs")
-    assert {name: len(split) for name, split in load_splits(str(tmp_path / "pairs")).items()} == {"train": 4}
+    assert {name: len(split) for name, split in load_splits(str(tmp_path / "pairs")).items()} == {"train": 16}
 
 
 def test_stems_of_different_channels_go_together(tmp_path):
@@ -92,15 +183,18 @@ def test_stems_of_different_channels_go_together(tmp_path):
 def test_pitch_augmentation_is_seven_fold(songs, tmp_path):
     run(songs, tmp_path / "plain")
     run(songs, tmp_path / "augmented", "--pitch_augment")
-    count = [len((tmp_path / name / "metadata.jsonl").read_text().splitlines()) for name in ("plain", "augmented")]
+    count = [len(records(tmp_path / name)) for name in ("plain", "augmented")]
     assert 6 < count[1] / count[0] < 8  # higher is shorter: a clip more or less fits
 
 
 def test_a_second_run_finishes_or_does_nothing(songs, tmp_path):
     run(songs, tmp_path / "pairs")
     before = files(tmp_path / "pairs")
-    next((tmp_path / "pairs").glob("*Second*/song.json")).unlink()
-    (tmp_path / "pairs" / "metadata.jsonl").unlink()
+    second = next((tmp_path / "pairs").glob("*Second*"))
+    (second / "song.json").unlink()
+    (second / "metadata.jsonl").write_text('{"half a rec')
+    next(second.glob("*.png")).write_bytes(b"half a picture")
+    (second / "tmp").mkdir()
     run(songs, tmp_path / "pairs")
     assert files(tmp_path / "pairs") == before
     with pytest.raises(UserError, match="--target"):
@@ -108,6 +202,23 @@ def test_a_second_run_finishes_or_does_nothing(songs, tmp_path):
     with pytest.raises(UserError, match="something else"):
         run(songs, tmp_path)
     assert files(tmp_path / "pairs") == before
+
+
+def test_killed_at_any_moment_a_second_run_ends_with_the_same_bytes(songs, tmp_path):
+    for number in range(4):
+        write_song(songs / f"more {number}", seconds=6.0)
+    run(songs, tmp_path / "straight")
+    command = [sys.executable, "preprocess_musdb.py", "--root_data_dir", str(songs), "--num_proc", "2", "--silence"]
+    command += [*TINY_CLIP, "--output_dir", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, cwd=Path(preprocess_musdb.__file__).parent)
+    while process.poll() is None and len(list((tmp_path / "killed").rglob("song.json"))) < 2:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert 2 <= len(list((tmp_path / "killed").rglob("song.json"))) < 6
+    time.sleep(0.5)  # its workers notice
+    run(songs, tmp_path / "killed")
+    assert files(tmp_path / "killed") == files(tmp_path / "straight")
 
 
 def test_processes_change_nothing(songs, tmp_path):
@@ -127,9 +238,35 @@ def test_subsets_become_splits(tmp_path):
     }
 
 
+def test_shards_share_an_output_folder(songs, tmp_path):
+    write_song(songs / "third")
+    run(songs, tmp_path / "alone")
+    for shard in ("0", "1"):
+        run(songs, tmp_path / "shared", "--num_shards", "2", "--shard_index", shard)
+    alone, shared = (
+        {name: data for name, data in files(tmp_path / folder).items() if not name.startswith("report")}
+        for folder in ("alone", "shared")
+    )
+    assert alone == shared
+    assert {path.name for path in (tmp_path / "shared").glob("report*")} == {"report-0-of-2.json", "report-1-of-2.json"}
+
+
 def test_max_examples_stops(songs, tmp_path):
     run(songs, tmp_path / "pairs", "--max_examples", "5")
-    assert len((tmp_path / "pairs" / "metadata.jsonl").read_text().splitlines()) == 5
+    assert len(records(tmp_path / "pairs")) == 5
+
+
+def test_a_preview_shows_a_dozen_pairs(songs, tmp_path):
+    run(songs, tmp_path / "pairs", "--preview")
+    preview = Image.open(tmp_path / "pairs" / "preview.png")
+    assert np.asarray(preview).std() > 10
+    assert len(load_dataset("imagefolder", data_dir=str(tmp_path / "pairs"))["train"]) == 32
+
+
+def test_the_sampler_needs_a_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(UserError, match="can't download MUSDB18's sampler"):
+        preprocess_musdb.main(preprocess_musdb.parse_args(["--download_sample", str(tmp_path / "sample")]))
 
 
 def test_one_songs_failure_is_its_own(songs, tmp_path, capsys):
@@ -137,7 +274,7 @@ def test_one_songs_failure_is_its_own(songs, tmp_path, capsys):
     write_song(songs / "no bass")
     (songs / "no bass" / "bass.wav").unlink()
     write_song(songs / "short", seconds=0.3)
-    write_song(songs / "silent", vocals=np.zeros((1, 3 * RATE)))
+    write_song(songs / "silent", **dict.fromkeys(("vocals", "bass", "drums", "other"), np.zeros((1, 3 * RATE))))
     broken = write_song(songs / "nan")
     soundfile.write(broken / "vocals.wav", np.full((3 * RATE, 1), np.nan, np.float32), RATE, subtype="FLOAT")
     (songs / "broken.stem.mp4").write_bytes(b"not a film")
@@ -149,13 +286,13 @@ def test_one_songs_failure_is_its_own(songs, tmp_path, capsys):
         "short": "shorter than a clip",
         "silent": "silent throughout",
         "nan": "NaN",
-        "broken": "can't be read",
+        "broken": "not an audio file",
     }
     assert set(failed) == set(reasons)
     for song, reason in reasons.items():
         assert reason in failed[song]
     assert len(capsys.readouterr().err.splitlines()) == len(reasons)
-    assert len(load_dataset("imagefolder", data_dir=str(tmp_path / "pairs"))["train"]) == 8
+    assert len(load_dataset("imagefolder", data_dir=str(tmp_path / "pairs"))["train"]) == 32
 
 
 def test_bad_flags_write_nothing(songs, tmp_path):
@@ -166,7 +303,17 @@ def test_bad_flags_write_nothing(songs, tmp_path):
     }.items():
         with pytest.raises(UserError, match=reason):
             run(songs, output, *flags)
-    wrong = {"--frame_overlap": "1", "--frame_len_seconds": "nan", "--fs": "16000", "--device": "nope"}
+    wrong = {
+        "--frame_overlap": "1",
+        "--frame_len_seconds": "nan",
+        "--fs": "16000",
+        "--device": "nope",
+        "--pairs_per_clip": "0",
+        "--subset_prob": "2",
+        "--min_level_db": "20",
+        "--shard_index": "1",
+        "--tasks": "invert",
+    }
     for flag, value in wrong.items():
         with pytest.raises(SystemExit) as exit_code:
             run(songs, output, flag, value)
@@ -196,4 +343,4 @@ def test_musdb18s_own_format(tmp_path):
     (tmp_path / "root" / "test").mkdir(parents=True)
     (tmp_path / "root" / "test" / "song.stem.mp4").symlink_to(example_song().path)
     assert run(tmp_path / "root", tmp_path / "pairs") == 0
-    assert (tmp_path / "pairs" / "test" / "metadata.jsonl").is_file()
+    assert {record["song"] for record in records(tmp_path / "pairs" / "test")} == {"song"}

@@ -9,11 +9,16 @@ from riffusion.spectrogram import BLOCK_FRAMES, ExifTags, SpectrogramConverter, 
 PARAMS = SpectrogramParams()
 
 
-def reference_picture(signal: np.ndarray) -> np.ndarray:
-    """The formula itself, with librosa and numpy: float (512, 512), low notes at the bottom."""
+def reference_mel(signal: np.ndarray) -> np.ndarray:
+    """Mel amplitudes (512, frames) by the formula itself, with librosa and numpy."""
     stft = librosa.stft(signal, n_fft=17640, hop_length=441, win_length=4410, window="hann", pad_mode="reflect")
     filters = librosa.filters.mel(sr=44100, n_fft=17640, n_mels=512, fmin=0, fmax=10000, htk=True, norm=None)
-    mel = filters @ np.abs(stft)
+    return filters @ np.abs(stft)
+
+
+def reference_picture(signal: np.ndarray) -> np.ndarray:
+    """Riffusion's picture by the formula: float (512, frames), low notes at the bottom."""
+    mel = reference_mel(signal)
     return (255 - 255 * (mel / mel.max()) ** 0.25)[::-1]
 
 
@@ -41,12 +46,28 @@ def test_params_survive_exif():
 
 
 def test_long_signals_are_transformed_in_blocks_that_show_no_seam():
-    signal = torch.randn(1, 13 * PARAMS.sample_rate, generator=torch.Generator().manual_seed(0))
+    signal = torch.randn(1, 13 * PARAMS.sample_rate + 100, generator=torch.Generator().manual_seed(0))
+    mel = SpectrogramConverter().mel_amplitudes_from_waveform(signal)[0].numpy()
+    assert mel.shape[1] == 1301 > BLOCK_FRAMES["cpu"]
+    assert mel == pytest.approx(reference_mel(signal[0].numpy()), rel=2e-3)
+
+
+def test_mixes_cost_one_transform_a_stem_and_equal_their_sums(excerpt):
+    stems = torch.from_numpy(
+        np.stack([excerpt[name][0, : PARAMS.clip_samples] for name in ("vocals", "bass", "drums")])
+    )
+    weights = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
     converter = SpectrogramConverter()
-    whole = torch.stft(signal, 17640, 441, 4410, converter.window, return_complex=True)
-    assert whole.shape[-1] > BLOCK_FRAMES
-    expected = converter.mel_amplitudes_from_stft(whole)
-    assert torch.allclose(converter.mel_amplitudes_from_waveform(signal), expected, rtol=1e-4, atol=1e-4)
+    sums = converter.mel_amplitudes_from_waveform(weights @ stems)
+    assert torch.allclose(converter.mel_amplitudes_from_waveform(stems, weights), sums, rtol=1e-3, atol=1e-3)
+
+
+def test_lean_params_have_the_same_frames_and_bins():
+    lean = PARAMS.lean()
+    assert (lean.sample_rate, lean.n_fft, lean.win_length, lean.hop_length) == (24000, 9600, 2400, 240)
+    assert lean.sample_rate / lean.n_fft == PARAMS.sample_rate / PARAMS.n_fft
+    for odd in (SpectrogramParams(sample_rate=22050), SpectrogramParams(max_frequency=11000)):
+        assert odd.lean() == odd
 
 
 def test_magnitudes_of_real_music_come_back_from_mel_amplitudes(excerpt):

@@ -1,0 +1,231 @@
+"""How fast are pairs made, beside the original's way of making them, and how much memory does it take?
+
+    python benchmarks/preprocess.py --root_data_dir ../shared/data/leadsheets/valid --json preprocess.json
+
+`the original's way` is written down again here: one song after another with torch on all cores, and for each picture
+mel filters built anew, an STFT of padded frames, a dense mel product and a JPEG; with pitch augmentation both stems of
+every clip are shifted by librosa for every step. All rows read the same songs in one run. Memory is the peak of all
+processes together: proportional set size, in which shared pages count once.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import librosa
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import preprocess_musdb
+from riffusion import report, stems
+from riffusion.audio import save_wav
+from riffusion.errors import UserError
+from riffusion.pair import METADATA
+from riffusion.runtime import run_script
+
+CLIP_SAMPLES = 225351
+PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
+ORIGINAL_PLAN = [
+    "--stems",
+    "vocals",
+    "--tasks",
+    "add",
+    "--pairs_per_clip",
+    "1",
+    "--subset_prob",
+    "0",
+    "--target",
+    "mix",
+]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--root_data_dir", type=Path, required=True, help="songs in stems, with vocals")
+    add("--max_songs", type=int, default=12, help="songs without pitch augmentation (default: 12)")
+    add("--max_shifted_songs", type=int, default=4, help="songs with pitch augmentation (default: 4)")
+    add("--kills", type=int, default=10, help="times that a run is killed before it may finish (default: 10)")
+    add("--measure", nargs="+", choices=MEASURES, default=list(MEASURES), help="what to measure (default: all)")
+    add("--json", type=Path, help="also write the figures here")
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    figures = {}
+    for name in args.measure:
+        with tempfile.TemporaryDirectory() as folder:
+            figures[name] = MEASURES[name](args, Path(folder))
+        print(f"{name}\n{report.table(figures[name])}\n", flush=True)
+    if args.json is not None:
+        report.save_json(args.json, {"settings": vars(args), **figures})
+    return 0
+
+
+def measure_throughput(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Pairs a second of the original's way, of ours with its plan, and of ours as it comes."""
+    rows = []
+    for flags, songs in (([], args.max_songs), (["--pitch_augment"], args.max_shifted_songs)):
+        root = link_songs(args.root_data_dir, songs, folder / f"songs{len(flags)}")
+        started = time.perf_counter()
+        pairs = sum(1 for _ in reference_pairs(root, bool(flags), folder))
+        reference = pairs / (time.perf_counter() - started)
+        ours = {
+            "ours, the original's plan": run(root, folder / f"plan{len(flags)}", *ORIGINAL_PLAN, *flags),
+            "ours": run(root, folder / f"ours{len(flags)}", *flags),
+        }
+        for name, (made, seconds, _) in {"the original's way": (pairs, pairs / reference, 0), **ours}.items():
+            rate = made / seconds
+            row = {"way": name, "pitch steps": 6 if flags else 0, "songs": songs, "pairs": made, "seconds": seconds}
+            rows.append(row | {"pairs a second": rate, "times the original": rate / reference})
+    return rows
+
+
+def link_songs(root: Path, number: int, folder: Path) -> Path:
+    """A folder with links to the first songs of `root`."""
+    folder.mkdir()
+    for song in stems.find_songs(root)[:number]:
+        (folder / song.path.name).symlink_to(song.path.resolve())
+    return folder
+
+
+def run(root: Path, output: Path, *flags: str) -> tuple[int, float, float]:
+    """Run our script as a user does: pairs made, seconds, and peak memory of all its processes in MB."""
+    started = time.perf_counter()
+    process = start(root, output, *flags)
+    peak = peak_memory(process)
+    if process.wait() != 0:
+        raise UserError(f"preprocess_musdb.py ended with {process.returncode}")
+    seconds = time.perf_counter() - started
+    return sum(len(path.read_text().splitlines()) for path in output.rglob(METADATA)), seconds, peak()
+
+
+def start(root: Path, output: Path, *flags: str) -> subprocess.Popen:
+    command = [sys.executable, preprocess_musdb.__file__, "--silence", *flags]
+    return subprocess.Popen([*command, "--root_data_dir", str(root), "--output_dir", str(output)])
+
+
+def peak_memory(process: subprocess.Popen):
+    """Watch a process and its children; returns a function that gives their peak in MB when they have ended."""
+    peaks = [0]
+
+    def watch() -> None:
+        while process.poll() is None:
+            try:
+                parent = psutil.Process(process.pid)
+                family = [parent, *parent.children(recursive=True)]
+                peaks.append(sum(member.memory_full_info().pss for member in family))
+            except psutil.Error:
+                pass  # one of them has just ended
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+
+    def peak() -> float:
+        thread.join()
+        return max(peaks) / 1e6
+
+    return peak
+
+
+def reference_pairs(root: Path, pitch_augment: bool, folder: Path) -> Iterator[Path]:
+    """The original's pairs of backing and mix, one vocal clip after another."""
+    for song in stems.find_songs(root):
+        loaded = {name: stem.mean(axis=0) for name, stem in stems.load_stems(song).items()}
+        vocals, backing = loaded["vocals"], sum(loaded[name] for name in loaded if name != "vocals")
+        least = 0.4 * float(np.mean(vocals**2))
+        for start in range(0, len(vocals) - CLIP_SAMPLES + 1, CLIP_SAMPLES):
+            part = slice(start, start + CLIP_SAMPLES)
+            if np.mean(vocals[part] ** 2) < least:
+                continue
+            for steps in (0, *(PITCH_STEPS if pitch_augment else ())):
+                clips = backing[part], vocals[part]
+                if steps:
+                    clips = tuple(librosa.effects.pitch_shift(clip, sr=44100, n_steps=steps) for clip in clips)
+                path = folder / f"{song.name}-{start}-{steps}"
+                reference_picture(clips[0]).save(f"{path}-original.jpg")
+                reference_picture(clips[0] + clips[1]).save(f"{path}-edited.jpg")
+                yield path
+
+
+def reference_picture(waveform: np.ndarray) -> Image.Image:
+    """A Riffusion picture as the original made each one."""
+    window = torch.hann_window(4410)
+    signal = torch.from_numpy(waveform.astype(np.float32))
+    spectrum = torch.stft(signal, 17640, 441, 4410, window, return_complex=True).abs()
+    mel = (reference_filters().T @ spectrum).numpy()
+    pixels = (255 - 255 * (mel / mel.max()) ** 0.25).astype(np.uint8)[::-1]
+    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+
+
+def reference_filters() -> torch.Tensor:
+    """HTK mel filters (bins, bands), with the operations of torchaudio's melscale_fbanks."""
+    hertz = torch.linspace(0, 22050, 8821)
+    mels = torch.linspace(0, 2595 * np.log10(1 + 10000 / 700), 514)
+    edges = 700 * (10 ** (mels / 2595) - 1)
+    widths = edges[1:] - edges[:-1]
+    slopes = edges[None] - hertz[:, None]
+    return torch.clamp(torch.minimum(-slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]), min=0)
+
+
+def measure_memory(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Peak memory for one song of ten minutes and for 500 songs, beside the songs as they are."""
+    first = stems.load_stems(stems.find_songs(args.root_data_dir)[0])
+    (folder / "long" / "ten minutes").mkdir(parents=True)
+    for name, stem in first.items():
+        seconds = np.tile(stem, (1, 1 + 600 * 44100 // stem.shape[1]))[:, : 600 * 44100]
+        save_wav(folder / "long" / "ten minutes" / f"{name}.wav", np.repeat(seconds, 2, axis=0), 44100)
+        (folder / "short").mkdir(exist_ok=True)
+        save_wav(folder / "short" / f"{name}.wav", stem[:, 20 * 44100 : 26 * 44100], 44100)
+    (folder / "many").mkdir()
+    for number in range(500):
+        (folder / "many" / f"song {number}").symlink_to(folder / "short")
+    roots = {
+        "one song of 10 minutes": (folder / "long", ["--pitch_augment"]),
+        "500 songs of 6 s": (folder / "many", []),
+        "the first songs": (link_songs(args.root_data_dir, 4, folder / "songs"), []),
+    }
+    rows = []
+    for name, (root, flags) in roots.items():
+        pairs, seconds, peak = run(root, folder / f"pairs {name}", *flags)
+        rows.append({"songs": name, "pairs": pairs, "seconds": seconds, "peak MB": peak})
+    return rows
+
+
+def measure_kills(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Kill a run at random moments, each time starting it again; the last one may finish."""
+    root = link_songs(args.root_data_dir, 4, folder / "songs")
+    _, seconds, _ = run(root, folder / "straight")
+    rng = random.Random(0)
+    for _ in range(args.kills):
+        process = start(root, folder / "killed")
+        time.sleep(rng.uniform(0.2, 0.8) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run(root, folder / "killed")
+    straight, killed = read_tree(folder / "straight"), read_tree(folder / "killed")
+    differing = sum(straight.get(name) != killed.get(name) for name in {*straight, *killed})
+    return [{"kills": args.kills, "files": len(straight), "files that differ": differing}]
+
+
+def read_tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+MEASURES = {"throughput": measure_throughput, "memory": measure_memory, "kills": measure_kills}
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())

@@ -1,0 +1,101 @@
+"""What an instruction can ask of a clip, and what the answer is made of."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from riffusion.audio import add_on_top
+
+TASKS = ("add", "remove", "extract", "keep")
+TASK_WEIGHTS = {"add": 3.0, "remove": 1.0, "extract": 1.0, "keep": 0.5}  # how often each is drawn where all can be
+
+Stems = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One thing to ask for. "keep" asks for no change and paints no stem: its `stem` is ""."""
+
+    task: str
+    stem: str = ""
+
+    def painted(self) -> Stems:
+        """The stems that a model with target "stem" paints: the stem that comes, goes or stays alone, or nothing."""
+        return frozenset({self.stem} if self.stem else ())
+
+    def result(self, backing: Stems) -> Stems:
+        """The stems that are heard after the edit; the pictures of target "mix" show them."""
+        if self.task == "extract":
+            return self.painted()
+        return backing - {self.stem} if self.task == "remove" else backing | self.painted()
+
+
+def apply_edit(task: str, original: np.ndarray, stem: np.ndarray) -> np.ndarray:
+    """What is heard after the edit: input + stem, input - stem ("remove") or the stem alone ("extract")."""
+    if task == "extract":
+        return stem
+    return original - stem if task == "remove" else original + stem
+
+
+def apply_edit_exactly(
+    task: str, original: np.ndarray, stem: np.ndarray, bits: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """`apply_edit` of integer samples; also the stem that the result really holds, and how often it had to give way."""
+    if task == "extract":
+        return stem, stem, 0
+    sign = -1 if task == "remove" else 1
+    result, change, limited = add_on_top(original, sign * stem, bits)
+    return result, sign * change, limited
+
+
+def changed_stem(task: str, original: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """The stem that an edit is about, from how it changes the input: the inverse of `apply_edit`."""
+    if task == "extract":
+        return original + change
+    return -change if task == "remove" else change
+
+
+def possible_edits(backing: Stems, paintable: Stems, tasks: tuple[str, ...]) -> list[Edit]:
+    """Every edit that can be asked: stems to add are not in the backing, stems to take away are not all of it."""
+    edits = [Edit("add", stem) for stem in sorted(paintable - backing)]
+    if len(backing) > 1:
+        edits += [Edit(task, stem) for task in ("remove", "extract") for stem in sorted(paintable & backing)]
+    return [edit for edit in [*edits, Edit("keep")] if edit.task in tasks]
+
+
+def draw_edits(edits: list[Edit], rng: random.Random) -> list[Edit]:
+    """A random order of `edits` in which the second paints another stem than the first: only the text tells them apart.
+
+    Tasks come by `TASK_WEIGHTS` (Efraimidis and Spirakis 2006: the largest of u ** (1 / weight) comes first).
+    """
+    tasks = [edit.task for edit in edits]
+    keys = {edit: rng.random() ** (tasks.count(edit.task) / TASK_WEIGHTS[edit.task]) for edit in edits}
+    first, *others = sorted(edits, key=keys.__getitem__, reverse=True)
+    second = next((edit for edit in others if edit.stem != first.stem), None)
+    return [first, *sorted(others, key=lambda edit: edit is not second)]
+
+
+def draw_backings(
+    sounding: Stems, paintable: Stems, tasks: tuple[str, ...], subset_prob: float, rng: random.Random
+) -> Iterator[tuple[Stems, list[Edit]]]:
+    """Different backings of a clip with the edits they offer, at random, until no other has an edit that paints.
+
+    With `subset_prob` each is any set of stems that sound, else all stems but one that can be painted (all stems where
+    "add" isn't among the tasks).
+    """
+    sizes = range(1, len(sounding) + 1)
+    subsets = [frozenset(some) for size in sizes for some in itertools.combinations(sorted(sounding), size)]
+    full = [sounding - {stem} for stem in paintable] if "add" in tasks else [sounding]
+    offers = {some: possible_edits(some, paintable, tasks) for some in subsets}
+    left = [some for some, edits in offers.items() if any(edit.stem for edit in edits)]
+    while left:
+        choices = left if rng.random() < subset_prob else [some for some in left if some in full]
+        if choices:
+            backing = rng.choice(choices)
+            left.remove(backing)
+            yield backing, offers[backing]
+        elif subset_prob == 0:
+            return
