@@ -4,7 +4,8 @@
     python inference_instruct_pix2pix.py --seed --max_samples 10 --num_inference_steps 100
 
 With audio each song gets a folder with input.wav, painted.wav (the input and the new part), stem.wav (the new part
-alone), a picture of each, and result.json. With a dataset each sample gets its pictures, and sound made from them.
+alone), a picture of each, and result.json. "Remove the bass" takes the painted stem away from the input, "extract the
+bass" leaves it alone. With a dataset each sample gets its pictures, and sound made from them.
 """
 
 import argparse
@@ -20,10 +21,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from riffusion import audio, metrics, model, report, stems
-from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns, save_png
+from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns
+from riffusion.edits import TASKS, apply_edit, apply_edit_exactly, changed_stem
 from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram, spectrogram_from_image
+from riffusion.instructions import read_task
 from riffusion.painting import Painter, paint_waveform, unedited_images
+from riffusion.pair import save_png
 from riffusion.runtime import run_script, torch_device
 from riffusion.sampling import choose_settings, edit_images
 from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
@@ -36,6 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--dataset_id", default="zachary-shah/musdb18-spec-pix2pix-test", help="dataset folder or Hub name")
     add("--audio", type=Path, nargs="+", metavar="FILE", help="songs to paint into, instead of a dataset")
     add("--prompt", help="the instruction for --audio")
+    add("--task", choices=TASKS, help="what becomes of the painted stem (default: what the instruction's verb says)")
     add("--without_stem", metavar="STEM", help="for --audio files in stems (.stem.mp4): the input leaves this one out")
     add("--name", help="name of the result's folder (default: the song's name)")
     add("--base_save_path", type=Path, default=Path("outputs"), help="where results go (default: %(default)s)")
@@ -130,21 +135,21 @@ def load_song(path: Path, converter: SpectrogramConverter, args: argparse.Namesp
 
 def paint_song(song: InputSong, painter: Painter, args: argparse.Namespace) -> dict[str, object]:
     """Paint a whole song, clip by clip, and write its folder. Returns the row of the closing table."""
-    converter = painter.converter
-    mono_stem = paint_waveform(song.mono, args.prompt, song.name, painter)
+    converter, task = painter.converter, args.task or read_task(args.prompt)
+    mono_stem = paint_waveform(song.mono, args.prompt, task, song.name, painter)
     if song.rate != converter.params.sample_rate:
         mono_stem = audio.resample(mono_stem, converter.params.sample_rate, song.rate)
     stem = np.zeros(song.samples.shape, dtype=np.float32)
     samples = min(stem.shape[1], mono_stem.shape[1])
     stem[:, :samples] = mono_stem[:, :samples]
-    painted, fitting, limited = audio.add_on_top(song.samples, audio.to_integers(stem, song.bits), song.bits)
+    painted, fitting, limited = apply_edit_exactly(task, song.samples, audio.to_integers(stem, song.bits), song.bits)
     folder = report.make_folder(args.base_save_path / song.name)
     for name, signal in {"input": song.samples, "painted": painted, "stem": fitting}.items():
         audio.save_wav(folder / f"{name}.wav", signal, song.rate, song.bits)
-    mels = save_pictures(folder, song, fitting, converter)
+    mels = save_pictures(folder, song, fitting, task, converter)
     edit = metrics.measure_edit(mels["stem"], mels["input"])
     voicing = metrics.measure_voicing(fitting.mean(axis=0) / 2 ** (song.bits - 1), song.rate)
-    row = result_row(folder, edit) | {
+    row = result_row(folder, task, edit) | {
         "voiced %": 100 * voicing.voiced_share,
         "median pitch Hz": voicing.median_f0_hz,
         "samples limited": limited,
@@ -156,7 +161,7 @@ def paint_song(song: InputSong, painter: Painter, args: argparse.Namespace) -> d
 
 
 def save_pictures(
-    folder: Path, song: InputSong, stem: np.ndarray, converter: SpectrogramConverter
+    folder: Path, song: InputSong, stem: np.ndarray, task: str, converter: SpectrogramConverter
 ) -> dict[str, np.ndarray]:
     """Pictures of the input, the painted result and the stem, on one scale; returns their mel amplitudes."""
     rate = converter.params.sample_rate
@@ -165,7 +170,7 @@ def save_pictures(
         mono_stem = audio.resample(mono_stem, song.rate, rate)
     samples = min(mono_stem.shape[1], song.mono.shape[1])
     signals = {"input": song.mono[:, :samples], "stem": mono_stem[:, :samples]}
-    signals["painted"] = signals["input"] + signals["stem"]
+    signals["painted"] = apply_edit(task, signals["input"], signals["stem"])
     mels = {
         name: converter.mel_amplitudes_from_waveform(torch.from_numpy(signal)).cpu().numpy()
         for name, signal in signals.items()
@@ -220,10 +225,11 @@ def save_sample(
         spectrogram_from_image(image, params, max_value)
         for image in (record["original_image"], record["edited_image"], *pictures)
     )
+    task = args.task or record.get("task") or read_task(record["edit_prompt"])
     mels = {
         "original": original,
-        "painted": after if painter.target == "mix" else original + after,
-        "target": true if target == "mix" else original + true,
+        "painted": after if painter.target == "mix" else np.maximum(apply_edit(task, original, after), 0),
+        "target": true if target == "mix" else np.maximum(apply_edit(task, original, true), 0),
     }
     slug = re.sub(r"[^a-z0-9]+", "-", record["edit_prompt"].lower()).strip("-")[:60]
     folder = report.make_folder(args.base_save_path / f"{name}-{slug}")
@@ -234,20 +240,21 @@ def save_sample(
     for kind, mel in mels.items():
         save_png(image_from_spectrogram(mel, params, max_value), folder / f"{kind}.png")
         audio.save_wav(folder / f"{kind}.wav", gain * sounds[kind].numpy(), params.sample_rate)
-    stem = np.clip(after - before, 0, None) if painter.target == "mix" else after
-    row = result_row(folder, metrics.measure_edit(stem.mean(axis=0), original.mean(axis=0)))
+    stem = np.maximum(changed_stem(task, before, after - before), 0) if painter.target == "mix" else after
+    row = result_row(folder, task, metrics.measure_edit(stem.mean(axis=0), original.mean(axis=0)))
     settings = asdict(painter.settings) | {"prompt": record["edit_prompt"], "model_id": args.model_id}
     report.save_json(folder / "result.json", row | settings | {"target": painter.target})
     return row
 
 
-def result_row(folder: Path, edit: metrics.Edit) -> dict[str, object]:
-    """A line of the closing table: where the result is, and what was measured of it."""
+def result_row(folder: Path, task: str, edit: metrics.Edit) -> dict[str, object]:
+    """A line of the closing table: where the result is, and what was measured of it; a verdict only on "add"."""
     return {
         "result": str(folder),
+        "task": task,
         "stem level dB": edit.level_db,
         "active %": 100 * edit.active_share,
-        "edit performed": "yes" if edit.performed else "no",
+        "edit performed": ("yes" if edit.performed else "no") if task == "add" else "-",
     }
 
 

@@ -8,6 +8,7 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 from tqdm import tqdm
 
+from riffusion.edits import changed_stem
 from riffusion.image import image_from_spectrogram, shared_max_value, spectrogram_from_image
 from riffusion.phase import painted_stem
 from riffusion.sampling import Settings, edit_images, reconstruct_images
@@ -27,8 +28,8 @@ class Painter:
     batch_size: int
 
 
-def paint_waveform(mono: np.ndarray, prompt: str, name: str, painter: Painter) -> np.ndarray:
-    """The painted stem over a mono signal: float32 (1, samples) to (1, samples), at the model's sample rate.
+def paint_waveform(mono: np.ndarray, prompt: str, task: str, name: str, painter: Painter) -> np.ndarray:
+    """The stem that an instruction is about: float32 mono (1, samples) to (1, samples), at the model's sample rate.
 
     Clips follow one another; the last one ends with the signal and adds only what the others left open. `name` and
     the clip's place choose its noise.
@@ -41,15 +42,20 @@ def paint_waveform(mono: np.ndarray, prompt: str, name: str, painter: Painter) -
             batch = starts[first : first + painter.batch_size]
             clips = [mono[:, start : start + clip] for start in batch]
             names = [f"{name} {start}" for start in batch]
-            for start, painted in zip(batch, paint_clips(clips, prompt, names, painter), strict=True):
+            for start, painted in zip(batch, paint_clips(clips, prompt, task, names, painter), strict=True):
                 stem[:, painted_until : start + clip] = faded(painted[:, painted_until - start :], painter)
                 painted_until = start + clip
                 progress.update()
     return stem
 
 
-def paint_clips(clips: list[np.ndarray], prompt: str, names: list[str], painter: Painter) -> list[np.ndarray]:
-    """The painted stems of clips (1, clip_samples), sampled as one batch; a silent clip stays silent."""
+def paint_clips(
+    clips: list[np.ndarray], prompt: str, task: str, names: list[str], painter: Painter
+) -> list[np.ndarray]:
+    """The stems that an instruction is about, one a clip (1, clip_samples), sampled as one batch.
+
+    A silent clip stays silent. `task` is what the instruction asks for, of `riffusion.edits.TASKS`.
+    """
     converter = painter.converter
     params = converter.params
     waveforms = [torch.from_numpy(clip) for clip in clips]
@@ -61,8 +67,8 @@ def paint_clips(clips: list[np.ndarray], prompt: str, names: list[str], painter:
     stems = []
     for waveform, original, edit, top in zip(waveforms, unedited, edited, max_values, strict=True):
         before, after = (torch.from_numpy(spectrogram_from_image(image, params, top)) for image in (original, edit))
-        stem = painted_stem(converter, waveform, before, after, painter.target)
-        stems.append(stem.cpu().numpy().astype(np.float32))
+        stem = painted_stem(converter, waveform, before, after, painter.target).cpu().numpy().astype(np.float32)
+        stems.append(changed_stem(task, waveform.numpy(), stem) if painter.target == "mix" else stem)
     return stems
 
 
