@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from diffusers.optimization import SchedulerType, get_scheduler
 from diffusers.training_utils import EMAModel
-from huggingface_hub import HfApi
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
@@ -419,19 +418,9 @@ def save_model(run: Run, args: argparse.Namespace) -> None:
     model.save_facts(args.output_dir, run.facts)
     print(f"saved {args.output_dir}")
     if args.push_to_hub:
-        push_to_hub(args)
-
-
-def push_to_hub(args: argparse.Namespace) -> None:
-    """Upload the model, without checkpoints and latents."""
-    hub.go_offline_without_network()
-    api = HfApi(token=args.hub_token)
-    try:
-        repo = api.create_repo(args.hub_model_id or args.output_dir.name, exist_ok=True)
+        name = args.hub_model_id or args.output_dir.resolve().name
         aside = ["checkpoint-*", "latents-*", "logs/*", "validation/*"]
-        api.upload_folder(repo_id=repo.repo_id, folder_path=args.output_dir, ignore_patterns=aside)
-    except hub.HUB_ERRORS as error:
-        raise UserError(f"the model is in {args.output_dir}, but uploading it failed: {error}") from error
+        print(f"uploaded to {hub.upload_folder(args.output_dir, name, 'model', token=args.hub_token, ignore=aside)}")
 
 
 if __name__ == "__main__":
