@@ -85,7 +85,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("what is asked for").add_argument
     add("--stems", "--gen_stem", nargs="+", metavar="STEM", help="stems to ask for (default: all that a song has)")
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="what to ask of them (default: all)")
-    add("--pairs_per_clip", type=int, default=4, help="most instructions for a clip (default: 4)")
+    add("--pairs_per_clip", type=int, default=6, help="most instructions for a clip (default: 6)")
     add("--backings_per_clip", type=int, default=2, help="backings that share these instructions (default: 2)")
     add(
         "--subset_prob",

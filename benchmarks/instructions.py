@@ -187,7 +187,7 @@ def false_measurements(records: list[dict], songs: dict[str, stems.Song], most: 
         cut = {name: stem[start : start + round(CLIP_SAMPLES * speed)] for name, stem in loaded.items()}
         rest = [name for name in record["backing_stems"].split(", ") if name != "vocals"]
         level = 10 * np.log10(np.mean(cut["vocals"] ** 2) / np.mean(sum(cut[name] for name in rest) ** 2))
-        heard = measure_pitch(cut["vocals"], 44100, float(level))
+        heard = measure_pitch(cut["vocals"], 44100)
         values = {
             "false pitch": (heard.median_f0_hz * speed, HEARD_WORDS["median_f0_hz"]),
             "false notes": (heard.note_seconds / speed, HEARD_WORDS["note_seconds"]),

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,13 +64,19 @@ class Clip:
 
         `mel` are the stem's mel amplitudes (bands, frames).
         """
-        level = self.level_db(edit, backing)
-        if not edit.stem:
-            return Features(level)
         if edit.stem == "vocals":
-            return measure_pitch(self.stems[edit.stem], self.sample_rate, level)
-        seconds = len(self.stems[edit.stem]) / self.sample_rate
-        return measure_onsets(mel, seconds / (mel.shape[1] - 1), level)
+            heard = self.vocal_features
+        elif edit.stem:
+            seconds = len(self.stems[edit.stem]) / self.sample_rate
+            heard = measure_onsets(mel, seconds / (mel.shape[1] - 1))
+        else:
+            heard = Features()
+        return replace(heard, level_db=self.level_db(edit, backing))
+
+    @functools.cached_property
+    def vocal_features(self) -> Features:
+        """Pitch and notes of the vocals, which take longest to measure."""
+        return measure_pitch(self.stems["vocals"], self.sample_rate)
 
 
 def clip_starts(samples: int, clip_samples: int, overlap: float = 0.0) -> range:

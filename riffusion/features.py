@@ -38,7 +38,7 @@ class Features:
     `events_per_second` counts notes of a voice and onsets of everything else.
     """
 
-    level_db: float  # against what it is heard over
+    level_db: float = SILENCE_DB  # against what it is heard over
     median_f0_hz: float = 0.0
     note_seconds: float = 0.0  # median
     events_per_second: float = 0.0
@@ -50,17 +50,15 @@ def pitch_detector() -> SwiftF0:
     return SwiftF0(threads=1)
 
 
-def measure_pitch(waveform: np.ndarray, sample_rate: int, level_db: float) -> Features:
-    """Features of a sung stem (samples,)."""
+def measure_pitch(waveform: np.ndarray, sample_rate: int) -> Features:
+    """Features of a sung stem (samples,), but for its level."""
     track = pitch_detector().detect(waveform, sample_rate)
     notes = segment_notes(track)
-    seconds = len(waveform) / sample_rate
     lengths = [note.end - note.start for note in notes]
     return Features(
-        level_db,
-        median_f0(track),
-        float(np.median(lengths)) if lengths else 0.0,
-        events_per_second=len(notes) / seconds,
+        median_f0_hz=median_f0(track),
+        note_seconds=float(np.median(lengths)) if lengths else 0.0,
+        events_per_second=len(notes) * sample_rate / len(waveform),
     )
 
 
@@ -70,15 +68,15 @@ def median_f0(track: PitchResult) -> float:
     return float(np.median(track.pitch_hz[voiced])) if voiced.any() else 0.0
 
 
-def measure_onsets(mel: np.ndarray, frame_seconds: float, level_db: float) -> Features:
-    """Features of a stem that isn't sung, from its mel amplitudes (bands, frames).
+def measure_onsets(mel: np.ndarray, frame_seconds: float) -> Features:
+    """Features of a stem that isn't sung, but for its level, from its mel amplitudes (bands, frames).
 
     Onsets are peaks of the spectral flux, by librosa's peak picking.
     """
     level = np.log1p(1000 * mel / max(float(mel.max()), 1e-9))
     flux = np.maximum(np.diff(level, axis=1, prepend=level[:, :1]), 0).mean(axis=0)
     onsets = librosa.onset.onset_detect(onset_envelope=flux, sr=round(1 / frame_seconds), hop_length=1)
-    return Features(level_db, events_per_second=len(onsets) / (mel.shape[1] * frame_seconds))
+    return Features(events_per_second=len(onsets) / (mel.shape[1] * frame_seconds))
 
 
 def words(stem: str, features: Features) -> dict[str, str]:

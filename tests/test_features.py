@@ -9,14 +9,14 @@ from riffusion.spectrogram import SpectrogramConverter
 
 def test_pitch_and_notes_of_a_melody():
     melody = np.concatenate([tone(frequency, 0.8)[0] for frequency in (220, 330, 220, 330, 220)])
-    heard = measure_pitch(melody, RATE, level_db=-3.0)
+    heard = measure_pitch(melody, RATE)
     assert heard.median_f0_hz == pytest.approx(220, rel=0.01)
     assert heard.note_seconds == pytest.approx(0.8, abs=0.1)
     assert heard.events_per_second == pytest.approx(5 / 4, abs=0.05)
 
 
 def test_silence_has_no_pitch():
-    assert measure_pitch(np.zeros(RATE, dtype=np.float32), RATE, SILENCE_DB) == Features(SILENCE_DB)
+    assert measure_pitch(np.zeros(RATE, dtype=np.float32), RATE) == Features(level_db=SILENCE_DB)
 
 
 def test_onsets_of_a_beat_are_counted():
@@ -25,7 +25,7 @@ def test_onsets_of_a_beat_are_counted():
     for start in range(RATE // 4, 4 * RATE, RATE // 3):  # three a second
         beat[start : start + 2000] = rng.standard_normal(2000) * np.exp(-np.arange(2000) / 400)
     mel = SpectrogramConverter().mel_amplitudes_from_waveform(torch.from_numpy(beat[None])).numpy()[0]
-    assert measure_onsets(mel, 0.01, -3.0).events_per_second == pytest.approx(3, abs=0.3)
+    assert measure_onsets(mel, 0.01).events_per_second == pytest.approx(3, abs=0.3)
 
 
 def test_words_are_said_where_a_part_stands_out():
