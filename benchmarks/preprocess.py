@@ -193,13 +193,13 @@ def measure_memory(args: argparse.Namespace, folder: Path) -> list[dict[str, obj
     for number in range(500):
         (folder / "many" / f"song {number}").symlink_to(folder / "short")
     roots = {
-        "one song of 10 minutes": (folder / "long", ["--pitch_augment"]),
-        "500 songs of 6 s": (folder / "many", []),
-        "the first songs": (link_songs(args.root_data_dir, 4, folder / "songs"), []),
+        "4 songs as they are": link_songs(args.root_data_dir, 4, folder / "songs"),
+        "one of 10 minutes, stereo": folder / "long",
+        "500 of 6 s": folder / "many",
     }
     rows = []
-    for name, (root, flags) in roots.items():
-        pairs, seconds, peak = run(root, folder / f"pairs {name}", *flags)
+    for name, root in roots.items():
+        pairs, seconds, peak = run(root, folder / f"pairs {name}")
         rows.append({"songs": name, "pairs": pairs, "seconds": seconds, "peak MB": peak})
     return rows
 

@@ -5,11 +5,11 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import librosa
 import numpy as np
 import soxr
 import torch
 from torch import Tensor
+from transformers.audio_utils import mel_filter_bank
 
 BLOCK_FRAMES = {"cpu": 64, "cuda": 1024}  # transformed at a time: on a CPU what fits into its cache
 LEAN_RATE = 24000  # Hz: all that a picture which ends at 10 kHz needs
@@ -104,15 +104,16 @@ class SpectrogramParams:
 @functools.lru_cache(maxsize=4)
 def mel_filters(params: SpectrogramParams) -> np.ndarray:
     """HTK mel filters without norm, float32 (num_frequencies, n_fft // 2 + 1)."""
-    return librosa.filters.mel(
-        sr=params.sample_rate,
-        n_fft=params.n_fft,
-        n_mels=params.num_frequencies,
-        fmin=params.min_frequency,
-        fmax=params.max_frequency,
-        htk=True,
+    filters = mel_filter_bank(
+        num_frequency_bins=params.n_fft // 2 + 1,
+        num_mel_filters=params.num_frequencies,
+        min_frequency=params.min_frequency,
+        max_frequency=params.max_frequency,
+        sampling_rate=params.sample_rate,
         norm=None,
+        mel_scale="htk",
     )
+    return np.ascontiguousarray(filters.T, dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=4)

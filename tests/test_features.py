@@ -1,3 +1,4 @@
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,16 @@ def test_onsets_of_a_beat_are_counted():
         beat[start : start + 2000] = rng.standard_normal(2000) * np.exp(-np.arange(2000) / 400)
     mel = SpectrogramConverter().mel_amplitudes_from_waveform(torch.from_numpy(beat[None])).numpy()[0]
     assert measure_onsets(mel, 0.01).events_per_second == pytest.approx(3, abs=0.3)
+
+
+def test_onsets_of_real_music_are_about_those_that_librosa_finds(excerpt):
+    for stem in ("drums", "bass", "other"):
+        signal = excerpt[stem].mean(axis=0, keepdims=True)[:, :225351]
+        mel = SpectrogramConverter().mel_amplitudes_from_waveform(torch.from_numpy(signal)).numpy()[0]
+        level = np.log1p(1000 * mel / mel.max())
+        flux = np.maximum(np.diff(level, axis=1, prepend=level[:, :1]), 0).mean(axis=0)
+        onsets = librosa.onset.onset_detect(onset_envelope=flux, sr=100, hop_length=1)
+        assert measure_onsets(mel, 0.01).events_per_second * 5.11 == pytest.approx(len(onsets), rel=0.25, abs=2)
 
 
 def test_words_are_said_where_a_part_stands_out():
