@@ -30,7 +30,8 @@ $(READY): requirements.txt
 small: $(READY)
 	for split in train valid; do for corpus in leadsheets everythingisfree; do \
 	  $(RUN) preprocess_musdb.py --root_data_dir $(DATA)/$$corpus/$$split --output_dir $(BUILD)/pairs/$$split/$$corpus \
-	    --prompt_filepath $(DATA)/$$corpus/tracks.tsv $$([ $$split = train ] && echo --pitch_augment) || exit; \
+	    --prompt_filepath $(DATA)/$$corpus/tracks.tsv $$([ $$split = train ] && echo --pitch_augment) \
+	    --stems vocals --tasks add --pairs_per_clip 1 --subset_prob 0 || exit; \
 	done; done
 	test -f $(BUILD)/small-base/small_base.json || \
 	  $(RUN) checkpoints/small_base.py --train_data_dir $(BUILD)/pairs/train --output_dir $(BUILD)/small-base

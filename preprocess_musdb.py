@@ -410,14 +410,15 @@ def draw_preview(results: list[SongResult], args: argparse.Namespace) -> None:
     """Draw a dozen pairs of different songs, where there are so many, into preview.png."""
     rng = random.Random(args.seed)
     songs = [result.folder for result in results if result.pairs]
-    chosen = [songs[index * len(songs) // PREVIEW_PAIRS] for index in range(PREVIEW_PAIRS)]
-    rows, captions = [], []
-    for folder in chosen:
-        pair = json.loads(rng.choice((folder / METADATA).read_text(encoding="utf-8").splitlines()))
-        columns = ("original_image_file_name", "edited_image_file_name")
-        rows.append([Image.open(folder / pair[column]) for column in columns])
-        captions.append(pair["edit_prompt"])
-    report.picture_grid(rows, captions).save(args.output_dir / "preview.png")
+    pairs, captions = [], []
+    for index in range(PREVIEW_PAIRS):
+        folder = songs[index * len(songs) // PREVIEW_PAIRS]
+        record = json.loads(rng.choice((folder / METADATA).read_text(encoding="utf-8").splitlines()))
+        before, after = (Image.open(folder / record[f"{name}_image_file_name"]) for name in ("original", "edited"))
+        pairs.append((before, after))
+        edit = f"{record['task']} {record['painted_stem']}".strip()
+        captions.append(f'"{record["edit_prompt"]}" ({edit}; the input has {record["backing_stems"]})')
+    report.contact_sheet(pairs, captions).save(args.output_dir / "preview.png")
 
 
 def write_report(results: list[SongResult], prompts: dict, args: argparse.Namespace) -> int:

@@ -2,13 +2,15 @@
 
 import json
 import math
+import textwrap
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from riffusion.errors import UserError
 
-CAPTION_SIZE = 20  # pixels
+CAPTION_SIZE = 15  # pixels
+CAPTION_LINES = 3
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -51,20 +53,33 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def picture_grid(rows: list[list[Image.Image]], captions: list[str] | None = None, gap: int = 8) -> Image.Image:
-    """Pictures of one size in rows and columns, on white, with a caption over each row if there are any."""
+def picture_grid(rows: list[list[Image.Image]], gap: int = 8) -> Image.Image:
+    """Pictures of one size in rows and columns, on white."""
     width, height = rows[0][0].size
     columns = len(rows[0])
-    font = ImageFont.load_default(CAPTION_SIZE)
-    above = 2 * CAPTION_SIZE if captions else 0
-    grid = Image.new("L", (columns * (width + gap) - gap, len(rows) * (above + height + gap) - gap), 255)
-    for number, row in enumerate(rows):
-        top = number * (above + height + gap)
-        if captions:
-            ImageDraw.Draw(grid).text((gap, top + above // 4), captions[number], fill=0, font=font)
-        for column, picture in enumerate(row):
-            grid.paste(picture.convert("L"), (column * (width + gap), top + above))
+    grid = Image.new("L", (columns * (width + gap) - gap, len(rows) * (height + gap) - gap), 255)
+    for top, row in enumerate(rows):
+        for left, picture in enumerate(row):
+            grid.paste(picture.convert("L"), (left * (width + gap), top * (height + gap)))
     return grid
+
+
+def contact_sheet(pairs: list[tuple[Image.Image, Image.Image]], captions: list[str], columns: int = 3) -> Image.Image:
+    """Pairs of pictures of one size side by side at half size, each under its caption, in columns."""
+    width, height = (size // 2 for size in pairs[0][0].size)
+    font = ImageFont.load_default(CAPTION_SIZE)
+    room = CAPTION_LINES * (CAPTION_SIZE + 4)
+    cells = []
+    for pair, caption in zip(pairs, captions, strict=True):
+        cell = Image.new("L", (2 * width + 4, room + height), 255)
+        letters = int(cell.width / (0.55 * CAPTION_SIZE))
+        text = "\n".join(textwrap.wrap(caption, max(letters, 10), max_lines=CAPTION_LINES))
+        ImageDraw.Draw(cell).text((2, 0), text, fill=0, font=font)
+        for column, picture in enumerate(pair):
+            small = picture.convert("L").resize((width - 2, height - 2))
+            cell.paste(ImageOps.expand(small, border=1, fill=160), (column * (width + 4), room))
+        cells.append(cell)
+    return picture_grid([cells[first : first + columns] for first in range(0, len(cells), columns)], gap=16)
 
 
 def table(rows: list[dict[str, object]]) -> str:
