@@ -67,7 +67,7 @@ LOUDNESS_WORDS = {
     "loud": r"loud|strong|powerful|bold|prominent|forceful|commanding|mighty|front|volume(?<!modest volume)|dominates",
 }
 DENSITY_WORDS = {
-    "sparse": r"sparse|spacious|minimal|economical|roomy|uncluttered|few|space|pauses|breathe",
+    "sparse": r"sparse|spacious|minimal|economical|roomy|uncluttered|few|space|spaces|gaps|breathe",
     "dense": r"busy|dense|active|packed|flowing|many|full of|lots|hardly pauses|succession|keeps moving",
 }
 

@@ -16,22 +16,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import librosa
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import preprocess_musdb
+import upload_musdb
 from riffusion import report, stems
 from riffusion.audio import save_wav
 from riffusion.errors import UserError
-from riffusion.pair import METADATA
+from riffusion.pair import METADATA, Pair, write_records
 from riffusion.runtime import run_script
 
 CLIP_SAMPLES = 225351
@@ -102,13 +105,8 @@ def link_songs(root: Path, number: int, folder: Path) -> Path:
 
 def run(root: Path, output: Path, *flags: str) -> tuple[int, float, float]:
     """Run our script as a user does: pairs made, seconds, and peak memory of all its processes in MB."""
-    started = time.perf_counter()
-    process = start(root, output, *flags)
-    peak = peak_memory(process)
-    if process.wait() != 0:
-        raise UserError(f"preprocess_musdb.py ended with {process.returncode}")
-    seconds = time.perf_counter() - started
-    return sum(len(path.read_text().splitlines()) for path in output.rglob(METADATA)), seconds, peak()
+    seconds, peak = watch(start(root, output, *flags))
+    return sum(len(path.read_text().splitlines()) for path in output.rglob(METADATA)), seconds, peak
 
 
 def start(root: Path, output: Path, *flags: str) -> subprocess.Popen:
@@ -116,11 +114,20 @@ def start(root: Path, output: Path, *flags: str) -> subprocess.Popen:
     return subprocess.Popen([*command, "--root_data_dir", str(root), "--output_dir", str(output)])
 
 
-def peak_memory(process: subprocess.Popen):
+def watch(process: subprocess.Popen) -> tuple[float, float]:
+    """Wait for a process: seconds, and peak memory of it and its children in MB. Raises UserError if it fails."""
+    started = time.perf_counter()
+    peak = peak_memory(process)
+    if process.wait() != 0:
+        raise UserError(f"{process.args[1]} ended with {process.returncode}")
+    return time.perf_counter() - started, peak()
+
+
+def peak_memory(process: subprocess.Popen) -> Callable[[], float]:
     """Watch a process and its children; returns a function that gives their peak in MB when they have ended."""
     peaks = [0]
 
-    def watch() -> None:
+    def sample() -> None:
         while process.poll() is None:
             try:
                 parent = psutil.Process(process.pid)
@@ -130,7 +137,7 @@ def peak_memory(process: subprocess.Popen):
                 pass  # one of them has just ended
             time.sleep(0.1)
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=sample)
     thread.start()
 
     def peak() -> float:
@@ -220,11 +227,38 @@ def measure_kills(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
     return [{"kills": args.kills, "files": len(straight), "files that differ": differing}]
 
 
+def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Time and peak memory of making Parquet files of 100 000 records with small pictures."""
+    rng = np.random.default_rng(0)
+    pair = Pair("", "", "", "add a vocal", "", "", 0, 0.0, 0, "bass", "vocals", "add", "stem", *[0.0] * 7)
+    for song in range(100):
+        home = folder / "pairs" / f"Song{song}"
+        home.mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
+            Image.fromarray(pixels).save(home / f"{number}.png")
+        names = [(f"{clip % 20}.png", f"{(clip + 1) % 20}.png") for clip in range(1000)]
+        records = [
+            replace(pair, original_image_file_name=one, edited_image_file_name=other, song=f"song {song}", clip=clip)
+            for clip, (one, other) in enumerate(names)
+        ]
+        write_records(home / METADATA, records)
+    flags = ["--data_root", str(folder / "pairs"), "--output_dir", str(folder / "parquet")]
+    seconds, peak = watch(subprocess.Popen([sys.executable, upload_musdb.__file__, *flags]))
+    written = sum(pq.read_metadata(path).num_rows for path in (folder / "parquet" / "data").iterdir())
+    return [{"records": 100_000, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
+
+
 def read_tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-MEASURES = {"throughput": measure_throughput, "memory": measure_memory, "kills": measure_kills}
+MEASURES = {
+    "throughput": measure_throughput,
+    "memory": measure_memory,
+    "kills": measure_kills,
+    "upload": measure_upload,
+}
 
 
 if __name__ == "__main__":

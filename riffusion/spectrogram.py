@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
-BLOCK_FRAMES = {"cpu": 64, "cuda": 1024}  # transformed at a time: on a CPU what fits into its cache
+CPU_BLOCK_FRAMES, GPU_BLOCK_FRAMES = 64, 1024  # transformed at a time: on a CPU what fits into its cache
 LEAN_RATE = 24000  # Hz: all that a picture which ends at 10 kHz needs
 
 
@@ -182,7 +182,8 @@ class SpectrogramConverter:
         frames = padded.unfold(-1, q.win_length, q.hop_length)
         window = torch.hann_window(q.win_length, device=self.device)
         blocks = []
-        for block in frames.split(BLOCK_FRAMES[self.device.type], dim=1):
+        at_once = CPU_BLOCK_FRAMES if self.device.type == "cpu" else GPU_BLOCK_FRAMES
+        for block in frames.split(at_once, dim=1):
             spectrum = torch.view_as_real(torch.fft.rfft(block * window, n=q.n_fft)[..., : self.top_bin])
             if mixes is not None:
                 spectrum = torch.tensordot(mixes.to(spectrum), spectrum, dims=1)
