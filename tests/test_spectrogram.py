@@ -49,7 +49,7 @@ def test_long_signals_are_transformed_in_blocks_that_show_no_seam():
     signal = torch.randn(1, 13 * PARAMS.sample_rate + 100, generator=torch.Generator().manual_seed(0))
     mel = SpectrogramConverter().mel_amplitudes_from_waveform(signal)[0].numpy()
     assert mel.shape[1] == 1301 > CPU_BLOCK_FRAMES
-    assert mel == pytest.approx(reference_mel(signal[0].numpy()), rel=2e-3)
+    assert np.allclose(mel, reference_mel(signal[0].numpy()), rtol=2e-3)
 
 
 def test_mixes_cost_one_transform_a_stem_and_equal_their_sums(excerpt):

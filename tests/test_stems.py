@@ -61,7 +61,7 @@ def test_mixing_down_keeps_every_sample(tmp_path):
     assert song.samples == 3 * RATE
     for name, stem in loaded.items():
         mono = stem.mean(axis=0)
-        assert song.read(name, 0, song.samples) == pytest.approx(mono, abs=1e-6)
+        assert np.abs(song.read(name, 0, song.samples) - mono).max() < 1e-6
         assert song.powers[name] == pytest.approx(float(np.mean(mono**2)), rel=1e-3)
     ends = song.read("bass", -100, song.samples + 200)  # silent before and after, and where a stem ends early
     assert len(ends) == song.samples + 200
@@ -79,13 +79,13 @@ def test_mixing_down_resamples_in_blocks_that_show_no_seam(tmp_path):
     song = stems.mix_down(stems.Song("song", folder), RATE, make(tmp_path / "mono"))
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(song.samples) / RATE)
     assert song.samples == pytest.approx(seconds * RATE, abs=1)
-    assert song.read("bass", 0, song.samples)[1000:-1000] == pytest.approx(expected[1000:-1000], abs=1e-4)
+    assert np.abs(song.read("bass", 0, song.samples) - expected)[1000:-1000].max() < 1e-4
 
 
 def test_the_excerpts_streams_are_read_in_blocks_too(excerpt, tmp_path):
     song = stems.mix_down(stems.example_song(), RATE, tmp_path)
     for name, stem in excerpt.items():
-        assert song.read(name, 0, song.samples) == pytest.approx(stem.mean(axis=0), abs=1e-6)
+        assert np.abs(song.read(name, 0, song.samples) - stem.mean(axis=0)).max() < 1e-6
 
 
 def test_a_clip_is_played_faster_by_semitones(tmp_path):
@@ -98,7 +98,7 @@ def test_a_clip_is_played_faster_by_semitones(tmp_path):
         played = np.interp(
             np.arange(RATE) * speed + RATE // 2, np.arange(song.samples), song.read("other", 0, song.samples)
         )
-        assert clip == pytest.approx(played, abs=2e-2)  # to half a sample
+        assert np.abs(clip - played).max() < 2e-2  # to half a sample
 
 
 def make(folder):
