@@ -47,7 +47,7 @@ class Features:
 
 @functools.cache
 def pitch_detector() -> SwiftF0:
-    """The one pitch tracker of this process (SwiftF0, 46.9-2093.75 Hz); one thread, as songs fill the cores."""
+    """This process's pitch tracker (SwiftF0, 46.875 to 2093.75 Hz); one thread, because songs fill the cores."""
     return SwiftF0(threads=1)
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from swift_f0 import SwiftF0
+
+from riffusion.features import VOICED, pitch_detector
 
 LEVEL_RANGE_DB = (-25.0, 12.0)  # a painted stem against the backing, in its active frames; true vocals: -7 to 10
 MIN_ACTIVE_SHARE = 0.25  # of the clip's frames
@@ -49,7 +50,7 @@ class Voicing:
 
 
 def measure_voicing(waveform: np.ndarray, sample_rate: int) -> Voicing:
-    """Pitch of a mono signal (samples,), by SwiftF0: a frame is voiced at a confidence of 0.5."""
-    track = SwiftF0().detect(waveform, sample_rate)
-    voiced = track.confidence >= 0.5
+    """Pitch of a mono signal (samples,), by SwiftF0: a frame is voiced at a confidence of `VOICED`."""
+    track = pitch_detector().detect(waveform, sample_rate)
+    voiced = track.confidence >= VOICED
     return Voicing(float(voiced.mean()), float(np.median(track.pitch_hz[voiced])) if voiced.any() else np.nan)
