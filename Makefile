@@ -35,7 +35,7 @@ small: $(READY)
 	done; done
 	test -f $(BUILD)/small-base/small_base.json || \
 	  $(RUN) checkpoints/small_base.py --train_data_dir $(BUILD)/pairs/train --output_dir $(BUILD)/small-base
-	$(RUN) -m accelerate.commands.launch --num_processes 1 train_instruct_pix2pix.py \
+	$(RUN) train_instruct_pix2pix.py \
 	  --pretrained_model_name_or_path $(BUILD)/small-base --train_data_dir $(BUILD)/pairs --output_dir $(BUILD)/small \
 	  --resume_from_checkpoint latest --seed 0 --train_text_encoder --use_ema --max_train_samples 2400 \
 	  --max_train_steps 2200 --train_batch_size 8 --learning_rate 4e-4 --lr_scheduler cosine --lr_warmup_steps 200 \

@@ -329,7 +329,7 @@ def make_pairs(song: stems.MonoStems, work: SongWork) -> Iterator[Pair]:
     if song.samples < params.clip_samples:
         seconds = song.samples / song.sample_rate
         raise UserError(
-            f"{work.result.song.path}: {seconds:.2f} s is shorter than a clip of {params.clip_seconds:.2f} s"
+            f"{work.result.song.path}: {seconds:.3f} s is shorter than a clip of {params.clip_seconds:.3f} s"
         )
     for semitones in (0, *(PITCH_STEPS if work.args.pitch_augment else ())):
         for clip in cut_clips(song, params, work.args.frame_overlap, semitones):

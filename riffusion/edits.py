@@ -81,7 +81,8 @@ def draw_edits(edits: list[Edit], rng: random.Random) -> list[Edit]:
 def draw_backings(
     sounding: Stems, paintable: Stems, tasks: tuple[str, ...], subset_prob: float, rng: random.Random
 ) -> Iterator[tuple[Stems, list[Edit]]]:
-    """Different backings of a clip with the edits they offer, at random, until no other has an edit that paints.
+    """Different backings of a clip with the edits they offer, at random, until no other has an edit that paints
+    (or, where nothing but "keep" is asked, until no other is left).
 
     With `subset_prob` each is any set of stems that sound, else all stems but one that can be painted (all stems where
     "add" isn't among the tasks).
@@ -90,7 +91,8 @@ def draw_backings(
     subsets = [frozenset(some) for size in sizes for some in itertools.combinations(sorted(sounding), size)]
     full = [sounding - {stem} for stem in paintable] if "add" in tasks else [sounding]
     offers = {some: possible_edits(some, paintable, tasks) for some in subsets}
-    left = [some for some, edits in offers.items() if any(edit.stem for edit in edits)]
+    keep_alone = set(tasks) == {"keep"}
+    left = [some for some, edits in offers.items() if any(edit.stem for edit in edits) or keep_alone]
     while left:
         choices = left if rng.random() < subset_prob else [some for some in left if some in full]
         if choices:

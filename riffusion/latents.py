@@ -1,7 +1,8 @@
-"""Pictures encoded once: latents on disk, and the training examples drawn from them."""
+"""What the frozen parts of a model make of a pair: latents of its pictures, states of its instruction."""
 
 import hashlib
-import shutil
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -9,105 +10,146 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from riffusion import report
+from riffusion.cache import Cache
+from riffusion.image import CHANGED_GREY
+from riffusion.model import Parts
 
-ENCODE_BATCH = 2  # pictures at a time: more is slower on a CPU, whose cache they leave
-
-
-def pixels_to_tensor(image: Image.Image) -> Tensor:
-    """A picture as the autoencoder takes it: float32 (3, height, width) in [-1, 1]."""
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
+PICTURES_AT_ONCE = {"cpu": 2, "cuda": 16}  # more is slower on a CPU, whose cache they leave
+TEXTS_AT_ONCE = 32
 
 
-def fingerprint(pairs: datasets.Dataset, columns: tuple[str, str], vae: AutoencoderKL) -> str:
-    """Names the latents of these pairs under this autoencoder: another picture or weight gives another name."""
-    digest = hashlib.sha256(repr((pairs._fingerprint, len(pairs), columns)).encode())
-    for name, weight in sorted(vae.state_dict().items()):
-        digest.update(name.encode() + weight.cpu().float().numpy().tobytes())
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True)
+class Columns:
+    """Where a dataset has its input picture, the picture to learn and the instruction."""
+
+    original: str = "original_image"
+    edited: str = "edited_image"
+    prompt: str = "edit_prompt"
 
 
-@torch.no_grad()
-def cache_latents(
-    pairs: datasets.Dataset, columns: tuple[str, str], vae: AutoencoderKL, folder: Path
-) -> dict[str, np.ndarray]:
-    """Encode both pictures of every pair, or open what an earlier run encoded.
+class Pictures(Dataset):
+    """One column's pictures, read when they are asked for: uint8 (3, height, width)."""
 
-    Returns memory-mapped float16 arrays (pairs, channels, height, width): `original` is the mode of the first
-    column's posterior, unscaled, as InstructPix2Pix conditions on; `edited_mean` and `edited_std` belong to the
-    second column's, so that sampling from it stays random.
+    def __init__(self, pairs: datasets.Dataset, column: str):
+        self.pairs = pairs.select_columns(column)
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, pair: int) -> Tensor:
+        return picture_pixels(self.pairs[pair][self.column])
+
+
+class PairPictures(Dataset):
+    """Both pictures of each pair, read when they are asked for: `original_pixels` and `edited_pixels`."""
+
+    def __init__(self, pairs: datasets.Dataset, columns: Columns):
+        self.originals = Pictures(pairs, columns.original)
+        self.edits = Pictures(pairs, columns.edited)
+
+    def __len__(self) -> int:
+        return len(self.originals)
+
+    def __getitem__(self, pair: int) -> dict[str, Tensor]:
+        return {"original_pixels": self.originals[pair], "edited_pixels": self.edits[pair]}
+
+
+def picture_pixels(image: Image.Image) -> Tensor:
+    """A picture's pixels, uint8 (3, height, width)."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def encode_originals(vae: AutoencoderKL, pixels: Tensor) -> dict[str, Tensor]:
+    """`original` (B, C, h, w): the posterior's mode, unscaled, as InstructPix2Pix conditions on it."""
+    return {"original": vae.encode(_autoencoder_input(vae, pixels)).latent_dist.mode()}
+
+
+def encode_edits(vae: AutoencoderKL, pixels: Tensor) -> dict[str, Tensor]:
+    """`edited_mean` and `edited_std` (B, C, h, w) of the posterior, from which every look at a pair draws anew."""
+    posterior = vae.encode(_autoencoder_input(vae, pixels)).latent_dist
+    return {"edited_mean": posterior.mean, "edited_std": posterior.std}
+
+
+def _autoencoder_input(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    return pixels.to(vae.device, vae.dtype) / 127.5 - 1
+
+
+def encode_changes(batch: dict[str, Tensor], target: str, factor: int) -> dict[str, Tensor]:
+    """`changed` (B, h, w): the share of each latent cell's pixels, `factor` wide and high, where the pair differs.
+
+    The edited picture of a mix is compared with the original, that of a stem with silence, which is white.
     """
-    folder = folder / f"latents-{fingerprint(pairs, columns, vae)}"
-    if not folder.is_dir():
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        report.make_folder(part)
-        arrays: dict[str, np.memmap] = {}
-        for first in tqdm(range(0, len(pairs), ENCODE_BATCH), desc="encoding pictures", unit="batch"):
-            rows = pairs[first : first + ENCODE_BATCH]
-            original = vae.encode(_batch(rows[columns[0]], vae)).latent_dist
-            edited = vae.encode(_batch(rows[columns[1]], vae)).latent_dist
-            encoded = {"original": original.mode(), "edited_mean": edited.mean, "edited_std": edited.std}
-            for name, latents in encoded.items():
-                if name not in arrays:
-                    shape = (len(pairs), *latents.shape[1:])
-                    arrays[name] = np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.float16, shape)
-                arrays[name][first : first + len(latents)] = latents.cpu().numpy()
-        for array in arrays.values():
-            array.flush()
-        part.rename(folder)
-    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    edited = batch["edited_pixels"].float()
+    before = batch["original_pixels"].float() if target == "mix" else torch.full_like(edited, 255)
+    changed = ((edited - before).abs().amax(dim=1) >= CHANGED_GREY).float()
+    return {"changed": nn.functional.avg_pool2d(changed, factor)}
 
 
-def _batch(images: list[Image.Image], vae: AutoencoderKL) -> Tensor:
-    return torch.stack([pixels_to_tensor(image) for image in images]).to(vae.device, vae.dtype)
+def encode_texts(parts: Parts, texts: list[str]) -> dict[str, Tensor]:
+    """`text` (B, tokens, width): the text encoder's states."""
+    return {"text": parts.text_encoder(tokenize(parts, texts).to(parts.text_encoder.device))[0]}
 
 
-class TrainingExamples(Dataset):
-    """Everything random about an example follows from its position in the run.
+def tokenize(parts: Parts, texts: list[str]) -> Tensor:
+    """Token ids (texts, tokens), cut or padded to the tokenizer's length."""
+    return parts.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-    Position p is example p of an endless shuffled run over the pairs; the same seed and position give the same pair,
-    noise, timestep and dropout, whatever the number of processes and wherever the run was resumed.
+
+def latent_shape(vae: AutoencoderKL, picture: Image.Image) -> tuple[int, int, int]:
+    """A picture's latent: (channels, height, width)."""
+    factor = latent_factor(vae)
+    return vae.config.latent_channels, picture.height // factor, picture.width // factor
+
+
+def latent_factor(vae: AutoencoderKL) -> int:
+    """Pixels that a latent cell is wide and high."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def picture_sources(
+    pairs: datasets.Dataset, columns: Columns, vae: AutoencoderKL, changes: str | None, cache: Cache | None
+) -> list:
+    """Latents of both pictures of each pair, encoded once, or without a cache the pictures themselves.
+
+    With the pairs' target as `changes`, it is also cached where each pair differs.
     """
+    pictures = PairPictures(pairs, columns)
+    if cache is None:
+        return [pictures]
+    size = PICTURES_AT_ONCE.get(vae.device.type, 2)
+    originals, edits = (picture_keys(pairs, column) for column in (columns.original, columns.edited))
+    sources = [
+        cache.rows("originals", pictures.originals, originals, partial(encode_originals, vae), vae, size),
+        cache.rows("edits", pictures.edits, edits, partial(encode_edits, vae), vae, size),
+    ]
+    if changes is not None:
+        factor = latent_factor(vae)
+        keys = [f"{changes} {factor} {both}" for both in zip(originals, edits, strict=True)]
+        run = partial(encode_changes, target=changes, factor=factor)
+        sources.append(cache.rows("changes", pictures, keys, run, None, size))
+    return sources
 
-    def __init__(self, latents: dict[str, np.ndarray], token_ids: Tensor, timesteps: int, dropout: float, seed: int):
-        self.latents = latents
-        self.token_ids = token_ids  # (pairs, tokens)
-        self.timesteps = timesteps
-        self.dropout = dropout
-        self.seed = seed
-        self.order: tuple[int, np.ndarray] = (-1, np.empty(0))  # epoch and its shuffled pairs
 
-    def pair_at(self, position: int) -> int:
-        """Which pair stands at a position: every epoch has its own order."""
-        epoch, place = divmod(position, len(self.token_ids))
-        if self.order[0] != epoch:
-            self.order = (epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.token_ids)))
-        return int(self.order[1][place])
+def text_sources(texts: list[str], parts: Parts, cache: Cache | None) -> list:
+    """The text encoder's states of each instruction, or without a cache its token ids."""
+    if cache is None:
+        return [[{"token_ids": token_ids} for token_ids in tokenize(parts, texts)]]
+    keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    return [cache.rows("texts", texts, keys, partial(encode_texts, parts), parts.text_encoder, TEXTS_AT_ONCE)]
 
-    def __getitem__(self, position: int) -> dict[str, Tensor]:
-        """`original`, `edited`, `noise` (channels, height, width), `timestep`, `token_ids`, `keep_text`, `keep_image`.
 
-        The condition is dropped as in InstructPix2Pix, section 3.2.1: text alone, picture alone and both, each with
-        probability `dropout`.
-        """
-        pair = self.pair_at(position)
-        random = np.random.default_rng([self.seed, 1, position])
-        mean = self.latents["edited_mean"][pair].astype(np.float32)
-        sampled = mean + self.latents["edited_std"][pair] * random.standard_normal(mean.shape, dtype=np.float32)
-        noise = random.standard_normal(mean.shape, dtype=np.float32)
-        draw = random.random()
-        return {
-            "original": torch.from_numpy(self.latents["original"][pair].astype(np.float32)),
-            "edited": torch.from_numpy(sampled),
-            "noise": torch.from_numpy(noise),
-            "timestep": torch.tensor(random.integers(self.timesteps)),
-            "token_ids": self.token_ids[pair],
-            "keep_text": torch.tensor(draw >= 2 * self.dropout),
-            "keep_image": torch.tensor(not self.dropout <= draw < 3 * self.dropout),
-        }
+def picture_keys(pairs: datasets.Dataset, column: str) -> list[str]:
+    """What tells one picture from another: a file's name, size and time, or the bytes themselves."""
+    files = pairs.select_columns(column).cast_column(column, datasets.Image(decode=False))
+    return [_picture_key(row[column]) for row in files]
+
+
+def _picture_key(picture: dict) -> str:
+    if picture["bytes"] is not None:
+        return hashlib.sha256(picture["bytes"]).hexdigest()
+    status = Path(picture["path"]).stat()
+    return f"{picture['path']} {status.st_size} {status.st_mtime_ns}"

@@ -1,6 +1,7 @@
 """The model's parts: loading them, widening the UNet for its second picture, and what the model says of itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +14,10 @@ from diffusers import (
     StableDiffusionInstructPix2PixPipeline,
     UNet2DConditionModel,
 )
-from huggingface_hub import hf_hub_download
+from diffusers.training_utils import EMAModel
+from huggingface_hub import ModelCardData, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
+from peft import LoraConfig
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -149,6 +152,15 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
+def take_condition(parts: Parts) -> None:
+    """Let the UNet take a second picture, unless it does already. Raises UserError if it takes something else."""
+    channels, taken = parts.vae.config.latent_channels, parts.unet.config.in_channels
+    if taken == channels:
+        widen_conv_in(parts.unet, channels)
+    elif taken != 2 * channels:
+        raise UserError(f"the UNet takes {taken} channels, the autoencoder makes {channels}")
+
+
 def widen_conv_in(unet: UNet2DConditionModel, condition_channels: int) -> None:
     """Let the UNet see a condition beside the noisy latents (InstructPix2Pix, section 3.2).
 
@@ -164,3 +176,86 @@ def widen_conv_in(unet: UNet2DConditionModel, condition_channels: int) -> None:
         new.load_state_dict({"weight": new.weight, "bias": old.bias})
     unet.conv_in = new.to(old.weight)
     unet.register_to_config(in_channels=channels)
+
+
+@contextmanager
+def averaged_weights(unet: UNet2DConditionModel, average: EMAModel | None) -> Iterator[None]:
+    """The UNet with a moving average for weights, if there is one, and with its own again afterwards."""
+    if average is None:
+        yield
+        return
+    average.store(unet.parameters())
+    average.copy_to(unet.parameters())
+    try:
+        yield
+    finally:
+        average.restore(unet.parameters())
+
+
+def use_xformers(unet: UNet2DConditionModel) -> None:
+    """Let xformers compute the attention. Raises UserError if it can't."""
+    try:
+        unet.enable_xformers_memory_efficient_attention()
+    except (ImportError, ModuleNotFoundError, ValueError, NotImplementedError) as error:
+        raise UserError(f"--enable_xformers_memory_efficient_attention: {error}") from error
+
+
+def add_lora(unet: UNet2DConditionModel, rank: int) -> None:
+    """Leave only low-rank updates of the attention to train (LoRA, arXiv 2106.09685), and the widened first layer."""
+    unet.requires_grad_(False)
+    attention = ["to_q", "to_k", "to_v", "to_out.0"]
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=attention))
+    unet.conv_in.requires_grad_(True)
+
+
+def merge_lora(unet: UNet2DConditionModel) -> None:
+    """Add the low-rank updates to the weights that they update, so that the UNet loads like any other."""
+    unet.fuse_lora()
+    unet.unload_lora()
+
+
+def change_schedule(parts: Parts, prediction_type: str | None, zero_terminal_snr: bool) -> None:
+    """Let the UNet learn another prediction, or from pure noise on (zero terminal SNR, arXiv 2305.08891).
+
+    Raises UserError where a UNet predicting noise would start from nothing but noise: there it has nothing to learn.
+    """
+    config = parts.noise_scheduler.config
+    changes: dict[str, object] = {"prediction_type": prediction_type or config.prediction_type}
+    if zero_terminal_snr:
+        changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    parts.noise_scheduler = DDPMScheduler.from_config(config, **changes)
+    if parts.noise_scheduler.config.rescale_betas_zero_snr and changes["prediction_type"] == "epsilon":
+        raise UserError("zero terminal SNR needs --prediction_type v_prediction: pure noise says nothing of noise")
+
+
+def save_card(folder: Path, name: str, facts: ModelFacts, settings: dict, figures: dict) -> None:
+    """Write README.md, the Hub's model card: what the model was made of, with which settings, and what came of it.
+
+    `settings` are the training script's; `name` is the repository's or folder's.
+    """
+    base = settings["pretrained_model_name_or_path"]
+    card = ModelCardData(
+        library_name="diffusers",
+        pipeline_tag="image-to-image",
+        tags=["audio", "music", "spectrogram", "instruct-pix2pix", "riffusion"],
+        base_model=None if Path(base).exists() else base,
+    )
+    rows = [f"| `{key}` | {value} |" for key, value in (figures | settings).items() if value is not None]
+    text = f"""---
+{card.to_yaml()}
+---
+
+# {name}
+
+Paints a part into music by instruction: an InstructPix2Pix model that reads the mel spectrogram of a clip of
+{facts.params.clip_samples / facts.params.sample_rate:.2f} s and a sentence. Its edited pictures show the
+{facts.target}.
+`riffusion.json` holds the spectrogram's parameters and the guidance it is meant for.
+
+    python inference_instruct_pix2pix.py --model_id {name} --audio song.mp3 --prompt "add a female vocal" --seed
+
+| | |
+| --- | --- |
+{chr(10).join(rows)}
+"""
+    report.write_atomically(folder / "README.md", text)

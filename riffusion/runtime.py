@@ -2,11 +2,14 @@
 
 import argparse
 import ctypes
+import signal
 import sys
 from collections.abc import Callable
+from threading import Event
 from typing import NoReturn, TypeVar
 
 import torch
+from accelerate import Accelerator
 
 from riffusion.errors import UserError
 
@@ -45,3 +48,15 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether the flag is set in one of accelerate's processes, the same answer in all of them."""
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
+
+
+def catch_sigterm() -> Event:
+    """From now on SIGTERM, which schedulers send before they kill, ends nothing; it only sets the event."""
+    received = Event()
+    signal.signal(signal.SIGTERM, lambda *_: received.set())
+    return received

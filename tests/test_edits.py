@@ -86,4 +86,10 @@ def test_a_single_stem_or_a_quiet_clip_offers_nothing():
     rng = random.Random(0)
     assert not list(draw_backings(frozenset({"bass"}), frozenset({"bass"}), TASKS, 0.5, rng))
     assert not list(draw_backings(BAND, frozenset(), TASKS, 0.5, rng))
-    assert not list(draw_backings(BAND, BAND, ("keep",), 0.5, rng))
+
+
+def test_keeping_can_be_asked_alone_but_makes_no_backing_of_its_own_beside_others():
+    rng = random.Random(0)
+    assert len(list(draw_backings(BAND, BAND, ("keep",), 0.5, rng))) == 15
+    backings = [backing for backing, _ in draw_backings(BAND, BAND, ("add", "keep"), 0.5, rng)]
+    assert BAND not in backings

@@ -1,19 +1,29 @@
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from conftest import TINY_CLIP, write_song
-from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers import PNDMScheduler, StableDiffusionInstructPix2PixPipeline
+from loopback_hub import USER, client_environment, loopback_hub
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import preprocess_musdb
 import train_instruct_pix2pix
+from riffusion import checkpoints, model
 from riffusion.errors import UserError
+from riffusion.sampling import choose_settings, edit_images, sample_generator
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,12 +49,19 @@ def train(pairs: Path, base: Path, output: Path, *flags: str) -> Path:
     return output
 
 
+def script(pairs: Path, base: Path, output: Path, *flags: str) -> list[str]:
+    """The command line of a run in a process of its own."""
+    files = ["--train_data_dir", pairs, "--pretrained_model_name_or_path", base, "--output_dir", output]
+    small = ["--train_batch_size", "2", "--num_validation_images", "0", "--report_to", "none"]
+    return [str(part) for part in (ROOT / "train_instruct_pix2pix.py", *files, *small, *flags)]
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
 
 
 def test_the_seeds_command_line_trains_a_model_that_diffusers_loads(pairs, tiny_base, tmp_path):
-    command = f"""-m accelerate.commands.launch --num_processes 1 --cpu train_instruct_pix2pix.py
+    command = f"""-m accelerate.commands.launch --config_file configs/cpu.yaml train_instruct_pix2pix.py
         --output_dir {tmp_path}
         --resume_from_checkpoint latest --seed 0 --max_train_steps 2 --resolution 512 --train_batch_size 4
         --dataloader_num_workers 1 --checkpointing_steps 1 --checkpoints_total_limit 3
@@ -60,6 +77,17 @@ def test_the_seeds_command_line_trains_a_model_that_diffusers_loads(pairs, tiny_
     assert json.loads((tmp_path / "training.json").read_text())["max_train_steps"] == 2
     assert Image.open(tmp_path / "validation" / "step-2.png").height == 512
     assert "held-out loss" in run.stderr + run.stdout
+    assert Image.open(tmp_path / "validation" / "step-1.png").size == (3 * 64 + 2 * 8, 512)
+    sounds = sorted(path.name for path in (tmp_path / "validation").glob("*.wav"))
+    assert sounds == [f"record-0-{name}.wav" for name in ("input", "step-1", "step-2", "target")]
+    board = EventAccumulator(str(tmp_path / "logs" / "train_instruct_pix2pix"))
+    board.Reload()
+    assert {"loss", "samples_per_second", "held_out_loss", "training_loss", "gap"} <= set(board.Tags()["scalars"])
+    assert board.Tags()["images"] == ["input, painted, target"]
+    assert "record 0, painted" in board.Tags()["audio"]
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: diffusers")
+    assert "| `max_train_steps` | 2 |" in card
 
 
 def test_stopping_and_resuming_changes_no_bit(pairs, tiny_base, tmp_path):
@@ -88,6 +116,138 @@ def test_a_trained_model_trains_on(pairs, tiny_base, tmp_path):
     second = train(pairs, first, tmp_path / "second", "--max_train_steps", "1", "--gradient_accumulation_steps", "2")
     assert weights(first)["conv_in.weight"].dtype == torch.float16
     assert weights(second)["conv_in.weight"].shape == weights(first)["conv_in.weight"].shape
+
+
+def test_two_processes_equal_one_with_twice_the_batch(pairs, tiny_base, tmp_path):
+    # a large epsilon: Adam makes a step of full size out of a gradient that is nothing but rounding
+    flags = ("--max_train_steps", "3", "--lr_warmup_steps", "0", "--adam_epsilon", "1e-3", "--seed", "3")
+    one = train(pairs, tiny_base, tmp_path / "one", *flags, "--train_batch_size", "4")
+    two = script(pairs, tiny_base, tmp_path / "two", *flags, "--learning_rate", "1e-3")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", *two]
+    run = subprocess.run(command, env=os.environ | {"ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    before, ends = weights(tiny_base), (weights(one), weights(tmp_path / "two"))
+    moved = max(float((ends[0][name] - before[name]).abs().max()) for name in before if name != "conv_in.weight")
+    apart = max(float((ends[0][name] - ends[1][name]).abs().max()) for name in ends[0])
+    assert apart < 1e-4 * moved
+    losses = [json.loads((tmp_path / name / "result.json").read_text())["training_loss"] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_sigterm_saves_and_the_run_goes_on(pairs, tiny_base, tmp_path):
+    command = [sys.executable, *script(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "100000")]
+    with (tmp_path / "progress").open("w") as progress:
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=progress)
+        deadline = time.monotonic() + 120
+        while "/100000" not in (tmp_path / "progress").read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(timeout=180) == 0
+    (checkpoint,) = checkpoints.all_whole(tmp_path / "out")
+    step = checkpoints.step_of(checkpoint)
+    assert 0 < step < 100000
+    assert not json.loads((tmp_path / "out" / "result.json").read_text())["finished"]
+    assert not (tmp_path / "out" / "unet").exists()
+    train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", str(step + 1), "--resume_from_checkpoint", "latest")
+    assert (tmp_path / "out" / "unet").exists()
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(pairs, tiny_base, tmp_path):
+    output = train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "1", "--lr_warmup_steps", "500")
+    flags = ("--max_train_steps", "2", "--resume_from_checkpoint", "latest", "--checkpoints_total_limit", "1")
+    run = subprocess.run(
+        [sys.executable, *script(pairs, tiny_base, output, *flags)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),  # no file beyond 20 KB
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    assert "checkpoint-2: can't be written" in run.stderr.splitlines()[-1]
+    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert checkpoints.find(output, "latest").name == "checkpoint-1"
+
+
+def test_lora_trains_the_attention_and_leaves_a_plain_model(pairs, tiny_base, tmp_path):
+    trained = weights(train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "2", "--lora_rank", "2"))
+    before = weights(tiny_base)
+    assert trained.keys() == before.keys()
+    moved = {name for name in before if name != "conv_in.weight" and not torch.equal(trained[name], before[name])}
+    attention = {
+        name for name in before if name.endswith(("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight"))
+    }
+    assert moved == attention | {"conv_in.bias"}
+    assert trained["conv_in.weight"][:, 4:].any()
+
+
+def test_the_schedule_that_was_learnt_goes_into_the_model(pairs, tiny_base, tmp_path):
+    flags = ("--rescale_betas_zero_snr", "--snr_gamma", "5", "--offset_noise", "0.1", "--changed_region_weight", "2")
+    train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "1", "--no_cache", *flags)
+    config = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
+    assert config["rescale_betas_zero_snr"]
+    assert (config["prediction_type"], config["timestep_spacing"]) == ("v_prediction", "trailing")
+    assert not list((tmp_path / "out").glob("originals-*"))
+    with pytest.raises(UserError, match="zero terminal SNR needs --prediction_type v_prediction"):
+        train(pairs, tiny_base, tmp_path / "no", "--prediction_type", "epsilon", "--rescale_betas_zero_snr")
+
+
+def test_training_stops_when_held_out_loss_only_rises(pairs, tiny_base, tmp_path):
+    flags = ("--validation_steps", "1", "--early_stopping_patience", "2", "--learning_rate", "10", "--seed", "1")
+    output = train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "50", *flags)
+    result = json.loads((output / "result.json").read_text())
+    assert result["finished"]
+    assert result["step"] == result["best_step"] + 2 < 50
+    assert checkpoints.all_whole(output)[-1].name == f"checkpoint-{result['step']}"
+
+
+def test_a_checkpoint_of_diffusers_script_trains_on(pairs, tiny_base, tmp_path):
+    parts = model.load_parts(str(tiny_base), None, None, None)
+    model.take_condition(parts)
+    pipeline = model.pipeline_from_parts(parts)
+    pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.save_pretrained(tmp_path / "seed")
+    output = train(pairs, tmp_path / "seed", tmp_path / "out", "--max_train_steps", "1")
+    assert json.loads((output / "riffusion.json").read_text())["guidance_scale"] == 15.0
+    assert weights(output)["conv_in.weight"].shape == weights(tmp_path / "seed")["conv_in.weight"].shape
+
+
+def test_diffusers_pipeline_gives_the_samplers_picture(pairs, tiny_base, tmp_path):
+    output = train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "1")
+    theirs = StableDiffusionInstructPix2PixPipeline.from_pretrained(output, safety_checker=None)
+    picture = Image.open(next(pairs.rglob("*.png")))
+    settings = choose_settings(model.load_facts(str(output)), 2.0, 1.5, 3, seed=5)
+    expected = theirs(
+        "add a vocal",
+        image=picture.convert("RGB"),
+        num_inference_steps=3,
+        guidance_scale=2.0,
+        image_guidance_scale=1.5,
+        generator=[sample_generator(5, "name")],
+    ).images[0]
+    ours = model.load_pipeline(str(output), "cpu", torch.float32)
+    (painted,) = edit_images(ours, [picture], ["add a vocal"], ["name"], settings)
+    assert painted.tobytes() == expected.convert("L").tobytes()
+
+
+def test_the_model_is_uploaded_without_checkpoints_and_caches(pairs, tiny_base, tmp_path):
+    flags = ("--max_train_steps", "1", "--push_to_hub", "--hub_model_id", f"{USER}/model")
+    with loopback_hub() as hub:
+        environment = client_environment(hub.url, tmp_path / "home")
+        command = [sys.executable, *script(pairs, tiny_base, tmp_path / "out", *flags)]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        names = set(hub.branches[f"{USER}/model"]["main"])
+    assert {"README.md", "model_index.json", "riffusion.json", "unet/diffusion_pytorch_model.safetensors"} <= names
+    assert not [name for name in names if name.startswith(("checkpoint-", "originals-", "edits-", "texts-"))]
+
+
+@pytest.mark.parametrize("name", ["one_gpu", "gpus", "cpu"])
+def test_accelerate_reads_the_example_configs(name):
+    path = ROOT / "configs" / f"{name}.yaml"
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == ("no" if name == "cpu" else "bf16")
+    assert config.use_cpu == (name == "cpu")
+    assert set(yaml.safe_load(path.read_text())) <= set(vars(config))
 
 
 def test_only_the_newest_checkpoints_stay(pairs, tiny_base, tmp_path):

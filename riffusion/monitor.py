@@ -1,0 +1,159 @@
+"""Watching a model learn: its loss on held-out and on training pairs, and what it paints for held-out ones."""
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from riffusion import audio, report
+from riffusion.examples import TrainingExamples
+from riffusion.image import SpectrogramImageConverter
+from riffusion.latents import Columns
+from riffusion.model import ModelFacts, Parts, pipeline_from_parts
+from riffusion.objective import Objective, diffusion_loss
+from riffusion.sampling import choose_settings, edit_images
+from riffusion.spectrogram import ExifTags
+
+WATCHED_PAIRS = 64  # of held-out and as many of training pairs, each with its own noise and timestep for good
+STALE_LOOKS = 3  # looks without a better held-out loss after which every further one says so
+BY_HEART = 0.5  # training loss over held-out loss, at the same noise, below which pairs are being learnt by heart
+VALIDATION_STEPS = 20  # denoising steps of a painted held-out record
+
+
+@dataclass
+class Progress:
+    """What was seen so far; it goes into checkpoints, so that a resumed run remembers."""
+
+    held_out_loss: float = float("nan")
+    training_loss: float = float("nan")
+    best_loss: float = float("inf")
+    best_step: int = 0
+    looks_since_best: int = 0
+
+    def look(self, step: int, held_out: float, training: float) -> list[str]:
+        """Take in two losses at the same noise; returns what a person should read, one line each."""
+        self.held_out_loss, self.training_loss = held_out, training
+        self.looks_since_best += 1
+        if held_out < self.best_loss:
+            self.best_loss, self.best_step, self.looks_since_best = held_out, step, 0
+        lines = [f"step {step}: held-out loss {held_out:.4f}, training loss at the same noise {training:.4f}"]
+        if self.looks_since_best >= STALE_LOOKS:
+            best = f"the best was {self.best_loss:.4f} at step {self.best_step}"
+            lines.append(f"held-out loss has not improved for {step - self.best_step} steps: {best}")
+        if training < BY_HEART * held_out:
+            lines.append(f"training pairs are being learnt by heart: held-out loss is {held_out / training:.1f} times")
+        return lines
+
+    def state_dict(self) -> dict[str, float]:
+        """For accelerate."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """For accelerate."""
+        vars(self).update(state)
+
+
+class Meter:
+    """Loss and speed of a run, read every now and then: each reading makes a GPU wait."""
+
+    def __init__(self, accelerator: Accelerator, batch_size: int):
+        self.accelerator = accelerator
+        self.batch_size = batch_size
+        self.losses: list[Tensor] = []
+        self.rates: list[float] = []
+        self.started = time.perf_counter()
+
+    def add(self, loss: Tensor) -> None:
+        """Take in the loss of one batch of this process."""
+        self.losses.append(loss)
+
+    def read(self) -> dict[str, float]:
+        """The mean `loss` and `samples_per_second` of all processes since the last reading."""
+        loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
+        now = time.perf_counter()
+        samples = len(self.losses) * self.batch_size * self.accelerator.num_processes
+        self.rates.append(samples / (now - self.started))
+        self.losses, self.started = [], now
+        return {"loss": loss, "samples_per_second": self.rates[-1]}
+
+    def figures(self) -> dict[str, float | None]:
+        """Median `samples_per_second` of the readings, and on a GPU the most memory that was in use."""
+        rate = statistics.median(self.rates) if self.rates else None
+        on_gpu = self.accelerator.device.type == "cuda"
+        return {
+            "samples_per_second": rate,
+            "peak_gpu_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None,
+        }
+
+
+@dataclass
+class Watched:
+    """Examples at fixed noise and timesteps, held out and trained on, and the held-out records to paint."""
+
+    held_out: TrainingExamples
+    training: TrainingExamples
+    records: datasets.Dataset
+    columns: Columns
+
+
+def watched_pairs(pairs: datasets.Dataset) -> datasets.Dataset:
+    """A few pairs, chosen once."""
+    return pairs.shuffle(seed=0).select(range(min(WATCHED_PAIRS, len(pairs))))
+
+
+@torch.no_grad()
+def fixed_loss(parts: Parts, null: dict[str, Tensor], examples: TrainingExamples, batch_size: int) -> float:
+    """Mean squared error over the first pass of the examples: the same pairs, noise and timesteps each time."""
+    device = parts.unet.device
+    loader = DataLoader(Subset(examples, range(examples.pairs)), batch_size)
+    batches = ({name: value.to(device) for name, value in batch.items()} for batch in loader)
+    losses = [(len(batch["noise"]), diffusion_loss(parts, null, batch, Objective()).item()) for batch in batches]
+    counts, values = zip(*losses, strict=True)
+    return float(np.average(values, weights=counts))
+
+
+def paint_records(
+    parts: Parts, facts: ModelFacts, watched: Watched, prompt: str | None, count: int, seed: int
+) -> list[list[Image.Image]]:
+    """Input, painted picture and target of the first records, by their own instructions or by `prompt`."""
+    records = watched.records.select(range(min(count, len(watched.records))))
+    originals = list(records[watched.columns.original])
+    prompts = [prompt or own for own in records[watched.columns.prompt]]
+    names = [f"validation {number}" for number in range(len(prompts))]
+    settings = choose_settings(facts, None, None, VALIDATION_STEPS, seed)
+    home = parts.vae.device
+    painted = edit_images(pipeline_from_parts(parts).to(parts.unet.device), originals, prompts, names, settings)
+    parts.vae.to(home)
+    rows = zip(originals, painted, records[watched.columns.edited], strict=True)
+    return [list(row) for row in rows]
+
+
+def show_records(
+    rows: list[list[Image.Image]], facts: ModelFacts, folder: Path, step: int, accelerator: Accelerator
+) -> None:
+    """Write step-STEP.png, a row a record, and what is in it as sound; the same to TensorBoard if it is on."""
+    report.make_folder(folder)
+    strip = report.picture_grid(rows)
+    strip.save(folder / f"step-{step}.png")
+    boards = [tracker.writer for tracker in accelerator.trackers if tracker.name == "tensorboard"]
+    for board in boards:
+        board.add_image("input, painted, target", np.asarray(strip)[None], step)
+    converter = SpectrogramImageConverter(facts.params, accelerator.device.type)
+    for number, (original, painted, target) in enumerate(rows):
+        scale = original.getexif().get(ExifTags.MAX_VALUE)
+        sounds = {"input": original, "target": target, f"step-{step}": painted}
+        missing = [name for name in sounds if not (folder / f"record-{number}-{name}.wav").exists()]
+        for name in missing:  # inputs and targets stay the same: they are sounded once
+            waveform = converter.audio_from_spectrogram_image(sounds[name], scale)
+            audio.save_wav(folder / f"record-{number}-{name}.wav", waveform, facts.params.sample_rate)
+            label = "painted" if name.startswith("step") else name
+            for board in boards:
+                board.add_audio(f"record {number}, {label}", waveform.mean(axis=0), step, facts.params.sample_rate)
