@@ -126,7 +126,7 @@ def load_song(path: Path, converter: SpectrogramConverter, args: argparse.Namesp
         mono = audio.resample(mono, rate, converter.params.sample_rate)
     if mono.shape[1] < converter.params.clip_samples:
         seconds, least = samples.shape[1] / rate, converter.params.clip_seconds
-        raise UserError(f"{path}: {seconds:.2f} s is shorter than a clip of {least:.2f} s")
+        raise UserError(f"{path}: {seconds:.3f} s is shorter than a clip of {least:.3f} s")
     name = args.name or path.resolve().name
     if path.is_file() and not args.name:
         name = name.removesuffix(stems.STEM_MP4).removesuffix(path.suffix)

@@ -107,6 +107,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--hub_token", help="token to use instead of the one that huggingface_hub knows")
     add("--hub_model_id", help="repository to upload to (default: the output folder's name)")
     args = parser.parse_args(argv)
+    args.hub_model_id = args.hub_model_id or args.output_dir.resolve().name
     if not 0 <= args.conditioning_dropout_prob <= 1 / 3:
         parser.error("--conditioning_dropout_prob must be between 0 and 1/3: three conditions are dropped by it")
     counts = ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "checkpoints_total_limit")
@@ -156,7 +157,10 @@ def main(args: argparse.Namespace) -> int:
         report.save_json(args.output_dir / "result.json", figures)
         if figures["finished"]:
             save_model(run, figures, args)
+    accelerator.wait_for_everyone()
     accelerator.end_training()
+    if accelerator.is_main_process and figures["finished"] and args.push_to_hub:
+        upload(args)
     return 0
 
 
@@ -181,7 +185,7 @@ def announce(accelerator: Accelerator, args: argparse.Namespace) -> None:
         report.make_folder(args.output_dir)
         report.save_json(args.output_dir / "training.json", settings)
         print("\n".join(f"{name}: {value}" for name, value in settings.items()))
-    accelerator.init_trackers("train_instruct_pix2pix", {name: str(value) for name, value in settings.items()})
+    accelerator.init_trackers(Path(__file__).stem, {name: str(value) for name, value in settings.items()})
 
 
 def public_settings(args: argparse.Namespace) -> dict[str, object]:
@@ -201,9 +205,8 @@ def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> da
     for flag in ("validation_prompt", "early_stopping_patience"):
         if getattr(args, flag) and held_out_split(splits) is None:
             raise UserError(f"--{flag} needs held-out pairs, and the dataset has no valid or test split")
-    if args.max_train_samples is None or args.max_train_samples >= len(pairs):
-        return pairs
-    return pairs.shuffle(seed=args.seed).select(range(args.max_train_samples))
+    count = min(args.max_train_samples or len(pairs), len(pairs))
+    return pairs if count == len(pairs) else pairs.shuffle(seed=args.seed).select(range(count))
 
 
 def load_parts(args: argparse.Namespace) -> model.Parts:
@@ -427,22 +430,19 @@ def unwrapped_parts(run: Run) -> model.Parts:
 
 
 def save_model(run: Run, figures: dict[str, object], args: argparse.Namespace) -> None:
-    """Write the model in diffusers' layout, with its facts and a card, and upload it if asked to."""
+    """Write the model in diffusers' layout, with its facts and a card."""
     parts = unwrapped_parts(run)
     with model.averaged_weights(parts.unet, run.ema):
-        if args.lora_rank is not None:
-            model.merge_lora(parts.unet)
-        pipeline = model.pipeline_from_parts(parts)
-        if args.save_precision == "fp16":
-            pipeline.to(torch.float16)
-        pipeline.save_pretrained(args.output_dir)
-    name = args.hub_model_id or args.output_dir.resolve().name
-    model.save_facts(args.output_dir, run.facts)
-    model.save_card(args.output_dir, name, run.facts, public_settings(args), figures)
+        model.save(parts, run.facts, args.output_dir, half=args.save_precision == "fp16")
+    model.save_card(args.output_dir, args.hub_model_id, run.facts, public_settings(args), figures)
     print(f"saved {args.output_dir}")
-    if args.push_to_hub:
-        aside = ["checkpoint-*", "originals-*", "edits-*", "changes-*", "texts-*", "logs/*", "validation/*"]
-        print(f"uploaded to {hub.upload_folder(args.output_dir, name, 'model', token=args.hub_token, ignore=aside)}")
+
+
+def upload(args: argparse.Namespace) -> None:
+    """Upload the model without checkpoints, caches and logs."""
+    aside = ["checkpoint-*", "originals-*", "edits-*", "changes-*", "texts-*", "logs/*", "validation/*"]
+    url = hub.upload_folder(args.output_dir, args.hub_model_id, "model", token=args.hub_token, ignore=aside)
+    print(f"uploaded to {url}")
 
 
 if __name__ == "__main__":

@@ -208,10 +208,19 @@ def add_lora(unet: UNet2DConditionModel, rank: int) -> None:
     unet.conv_in.requires_grad_(True)
 
 
-def merge_lora(unet: UNet2DConditionModel) -> None:
-    """Add the low-rank updates to the weights that they update, so that the UNet loads like any other."""
-    unet.fuse_lora()
-    unet.unload_lora()
+def save(parts: Parts, facts: ModelFacts, folder: Path, half: bool) -> None:
+    """Write a model in diffusers' layout with its facts, in half precision or as it is.
+
+    Low-rank updates are added to the weights that they update, so that the UNet loads like any other.
+    """
+    if hasattr(parts.unet, "peft_config"):
+        parts.unet.fuse_lora()
+        parts.unet.unload_lora()
+    pipeline = pipeline_from_parts(parts)
+    if half:
+        pipeline.to(torch.float16)
+    pipeline.save_pretrained(folder)
+    save_facts(folder, facts)
 
 
 def change_schedule(parts: Parts, prediction_type: str | None, zero_terminal_snr: bool) -> None:

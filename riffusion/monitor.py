@@ -68,6 +68,7 @@ class Meter:
         self.accelerator = accelerator
         self.batch_size = batch_size
         self.losses: list[Tensor] = []
+        self.loss: float | None = None
         self.rates: list[float] = []
         self.started = time.perf_counter()
 
@@ -77,18 +78,19 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """The mean `loss` and `samples_per_second` of all processes since the last reading."""
-        loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
+        self.loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
         now = time.perf_counter()
         samples = len(self.losses) * self.batch_size * self.accelerator.num_processes
         self.rates.append(samples / (now - self.started))
         self.losses, self.started = [], now
-        return {"loss": loss, "samples_per_second": self.rates[-1]}
+        return {"loss": self.loss, "samples_per_second": self.rates[-1]}
 
     def figures(self) -> dict[str, float | None]:
-        """Median `samples_per_second` of the readings, and on a GPU the most memory that was in use."""
+        """The last `loss`, median `samples_per_second` of the readings, and on a GPU the most memory in use."""
         rate = statistics.median(self.rates) if self.rates else None
         on_gpu = self.accelerator.device.type == "cuda"
         return {
+            "loss": self.loss,
             "samples_per_second": rate,
             "peak_gpu_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None,
         }

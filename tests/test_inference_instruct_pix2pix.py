@@ -113,7 +113,7 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     for name, reason in {
         "missing.wav": "no such file",
         "text.wav": "not an audio file",
-        "short.wav": "0.20 s is shorter than a clip of 0.63 s",
+        "short.wav": "0.200 s is shorter than a clip of 0.640 s",
         "nan.wav": "NaN",
     }.items():
         with pytest.raises(UserError, match=f"{name}.*{reason}"):

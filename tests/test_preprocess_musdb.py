@@ -325,7 +325,7 @@ def test_a_root_of_bad_songs_leaves_nothing_behind(tmp_path, capsys):
     write_song(tmp_path / "songs" / "short", seconds=0.3)
     with pytest.raises(UserError, match="nothing was written"):
         run(tmp_path / "songs", tmp_path / "pairs")
-    assert "short: 0.30 s is shorter" in capsys.readouterr().err
+    assert "short: 0.300 s is shorter" in capsys.readouterr().err
     assert not (tmp_path / "pairs").exists()
 
 

@@ -60,32 +60,41 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
 
 
-def test_the_seeds_command_line_trains_a_model_that_diffusers_loads(pairs, tiny_base, tmp_path):
+def test_the_seeds_command_line_trains_and_uploads_a_model_that_diffusers_loads(pairs, tiny_base, tmp_path):
     command = f"""-m accelerate.commands.launch --config_file configs/cpu.yaml train_instruct_pix2pix.py
-        --output_dir {tmp_path}
+        --output_dir {tmp_path}/out
         --resume_from_checkpoint latest --seed 0 --max_train_steps 2 --resolution 512 --train_batch_size 4
         --dataloader_num_workers 1 --checkpointing_steps 1 --checkpoints_total_limit 3
         --conditioning_dropout_prob=0.05 --gradient_checkpointing --num_validation_images 1
-        --train_data_dir {pairs} --pretrained_model_name_or_path {tiny_base}"""
-    run = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(tmp_path)
+        --train_data_dir {pairs} --pretrained_model_name_or_path {tiny_base}
+        --push_to_hub --hub_model_id {USER}/model"""
+    output = tmp_path / "out"
+    with loopback_hub() as hub:
+        environment = client_environment(hub.url, tmp_path / "home")
+        command = [sys.executable, *command.split()]
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        uploaded = set(hub.branches[f"{USER}/model"]["main"])
+    assert {"README.md", "model_index.json", "riffusion.json", "unet/diffusion_pytorch_model.safetensors"} <= uploaded
+    aside = ("checkpoint-", "originals-", "edits-", "texts-", "validation", "logs", "home")
+    assert not [name for name in uploaded if name.startswith(aside)]
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(output)
     painted = pipeline("add a vocal", image=Image.new("RGB", (64, 512), "white"), num_inference_steps=2).images[0]
     assert painted.size == (64, 512)
-    facts = json.loads((tmp_path / "riffusion.json").read_text())
+    facts = json.loads((output / "riffusion.json").read_text())
     assert (facts["target"], facts["params"]["num_frames"]) == ("stem", 64)
-    assert json.loads((tmp_path / "training.json").read_text())["max_train_steps"] == 2
-    assert Image.open(tmp_path / "validation" / "step-2.png").height == 512
+    assert json.loads((output / "training.json").read_text())["max_train_steps"] == 2
+    assert Image.open(output / "validation" / "step-2.png").height == 512
     assert "held-out loss" in run.stderr + run.stdout
-    assert Image.open(tmp_path / "validation" / "step-1.png").size == (3 * 64 + 2 * 8, 512)
-    sounds = sorted(path.name for path in (tmp_path / "validation").glob("*.wav"))
+    assert Image.open(output / "validation" / "step-1.png").size == (3 * 64 + 2 * 8, 512)
+    sounds = sorted(path.name for path in (output / "validation").glob("*.wav"))
     assert sounds == [f"record-0-{name}.wav" for name in ("input", "step-1", "step-2", "target")]
-    board = EventAccumulator(str(tmp_path / "logs" / "train_instruct_pix2pix"))
+    board = EventAccumulator(str(output / "logs" / "train_instruct_pix2pix"))
     board.Reload()
     assert {"loss", "samples_per_second", "held_out_loss", "training_loss", "gap"} <= set(board.Tags()["scalars"])
     assert board.Tags()["images"] == ["input, painted, target"]
     assert "record 0, painted" in board.Tags()["audio"]
-    card = (tmp_path / "README.md").read_text()
+    card = (output / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: diffusers")
     assert "| `max_train_steps` | 2 |" in card
 
@@ -227,18 +236,6 @@ def test_diffusers_pipeline_gives_the_samplers_picture(pairs, tiny_base, tmp_pat
     ours = model.load_pipeline(str(output), "cpu", torch.float32)
     (painted,) = edit_images(ours, [picture], ["add a vocal"], ["name"], settings)
     assert painted.tobytes() == expected.convert("L").tobytes()
-
-
-def test_the_model_is_uploaded_without_checkpoints_and_caches(pairs, tiny_base, tmp_path):
-    flags = ("--max_train_steps", "1", "--push_to_hub", "--hub_model_id", f"{USER}/model")
-    with loopback_hub() as hub:
-        environment = client_environment(hub.url, tmp_path / "home")
-        command = [sys.executable, *script(pairs, tiny_base, tmp_path / "out", *flags)]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        names = set(hub.branches[f"{USER}/model"]["main"])
-    assert {"README.md", "model_index.json", "riffusion.json", "unet/diffusion_pytorch_model.safetensors"} <= names
-    assert not [name for name in names if name.startswith(("checkpoint-", "originals-", "edits-", "texts-"))]
 
 
 @pytest.mark.parametrize("name", ["one_gpu", "gpus", "cpu"])
