@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from riffusion import checkpoints, hub, latents, model, monitor, report
+from riffusion import adapt, checkpoints, hub, latents, model, monitor, report
 from riffusion.cache import Cache
 from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns
 from riffusion.errors import UserError
@@ -212,16 +212,16 @@ def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> da
 def load_parts(args: argparse.Namespace) -> model.Parts:
     """The checkpoint to start from, its UNet widened for the second picture unless it already is."""
     parts = model.load_parts(args.pretrained_model_name_or_path, args.revision, args.variant, args.cache_dir)
-    model.take_condition(parts)
-    model.change_schedule(parts, args.prediction_type, args.rescale_betas_zero_snr)
+    adapt.take_condition(parts)
+    adapt.change_schedule(parts, args.prediction_type, args.rescale_betas_zero_snr)
     parts.vae.requires_grad_(False)
     parts.text_encoder.requires_grad_(args.train_text_encoder)
     if args.lora_rank is not None:
-        model.add_lora(parts.unet, args.lora_rank)
+        adapt.add_lora(parts.unet, args.lora_rank)
     if args.gradient_checkpointing:
         parts.unet.enable_gradient_checkpointing()
     if args.enable_xformers_memory_efficient_attention:
-        model.use_xformers(parts.unet)
+        adapt.use_xformers(parts.unet)
     return parts
 
 
@@ -391,7 +391,7 @@ def validate(run: Run, watched: monitor.Watched, step: int, args: argparse.Names
     accelerator = run.accelerator
     if accelerator.is_main_process:
         parts = unwrapped_parts(run)
-        with model.averaged_weights(parts.unet, run.ema):
+        with adapt.averaged_weights(parts.unet, run.ema):
             held_out, training = (
                 monitor.fixed_loss(parts, run.null, examples, args.train_batch_size)
                 for examples in (watched.held_out, watched.training)
@@ -432,7 +432,7 @@ def unwrapped_parts(run: Run) -> model.Parts:
 def save_model(run: Run, figures: dict[str, object], args: argparse.Namespace) -> None:
     """Write the model in diffusers' layout, with its facts and a card."""
     parts = unwrapped_parts(run)
-    with model.averaged_weights(parts.unet, run.ema):
+    with adapt.averaged_weights(parts.unet, run.ema):
         model.save(parts, run.facts, args.output_dir, half=args.save_precision == "fp16")
     model.save_card(args.output_dir, args.hub_model_id, run.facts, public_settings(args), figures)
     print(f"saved {args.output_dir}")

@@ -36,7 +36,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from riffusion import model, report
+from riffusion import adapt, model, report
 from riffusion.checkpoints import all_whole
 from riffusion.dataset import load_splits
 from riffusion.errors import UserError
@@ -153,7 +153,7 @@ def reference(args: argparse.Namespace, precision: str) -> dict[str, object]:
     torch.backends.cuda.matmul.allow_tf32 = True
     accelerator = Accelerator(mixed_precision=precision)
     parts = model.load_parts(str(args.model), None, None, None)
-    model.take_condition(parts)
+    adapt.take_condition(parts)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     parts.vae.requires_grad_(False).to(accelerator.device, dtype)
     parts.text_encoder.requires_grad_(False).to(accelerator.device, dtype)
@@ -258,7 +258,7 @@ def real_size_model(folder: Path) -> Path:
 def unet_flops(folder: Path) -> float:
     """Operations of one forward pass of the UNet for one picture, counted by torch without computing them."""
     parts = model.load_parts(str(folder), None, None, None)
-    model.take_condition(parts)
+    adapt.take_condition(parts)
     config = parts.unet.config
     size = config.sample_size
     with torch.device("meta"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 import inference_instruct_pix2pix
 import preprocess_musdb
-from riffusion import audio, model
+from riffusion import adapt, audio, model
 from riffusion.dataset import load_splits
 from riffusion.errors import UserError
 from riffusion.spectrogram import SpectrogramParams
@@ -26,7 +26,7 @@ def tiny_model(request, tiny_base, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(f"tiny-{request.param}")
     parts = model.load_parts(str(tiny_base), None, None, None)
     torch.manual_seed(0)
-    model.widen_conv_in(parts.unet, 4)
+    adapt.widen_conv_in(parts.unet, 4)
     model.pipeline_from_parts(parts).save_pretrained(folder)
     model.save_facts(folder, model.ModelFacts(request.param, SpectrogramParams(num_frames=64), 2.0, 1.2))
     return folder
@@ -113,7 +113,7 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     for name, reason in {
         "missing.wav": "no such file",
         "text.wav": "not an audio file",
-        "short.wav": "0.200 s is shorter than a clip of 0.640 s",
+        "short.wav": "0.200 s is shorter than a clip of 0.630 s",
         "nan.wav": "NaN",
     }.items():
         with pytest.raises(UserError, match=f"{name}.*{reason}"):

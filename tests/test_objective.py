@@ -3,7 +3,7 @@ import torch
 from accelerate import Accelerator
 from test_latents import COLUMNS, pairs
 
-from riffusion import latents, model
+from riffusion import adapt, latents, model
 from riffusion.cache import Cache
 from riffusion.examples import TrainingExamples
 from riffusion.objective import Objective, diffusion_loss, snr_weight
@@ -14,7 +14,7 @@ PLAIN = Objective()
 @pytest.fixture
 def parts(tiny_base) -> model.Parts:
     parts = model.load_parts(str(tiny_base), None, None, None)
-    model.take_condition(parts)
+    adapt.take_condition(parts)
     torch.nn.init.normal_(parts.unet.conv_in.weight, std=0.1)
     return parts
 
@@ -81,7 +81,7 @@ def test_min_snr_weights_are_those_of_the_paper(parts):
     assert snr[0] > 5 > snr[2]
     expected = torch.minimum(snr, torch.tensor(5.0)) / (snr + 1)
     assert snr_weight(parts.noise_scheduler, timestep, 5.0).tolist() == pytest.approx(expected.tolist(), rel=1e-4)
-    model.change_schedule(parts, "epsilon", zero_terminal_snr=False)
+    adapt.change_schedule(parts, "epsilon", zero_terminal_snr=False)
     expected = torch.minimum(snr, torch.tensor(5.0)) / snr
     assert snr_weight(parts.noise_scheduler, timestep, 5.0).tolist() == pytest.approx(expected.tolist(), rel=1e-4)
 
