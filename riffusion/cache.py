@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from riffusion import report
+from riffusion.errors import UserError
 
 SHARD_ROWS = 128  # the most that a killed run loses; a multiple of every batch size
 
@@ -77,7 +78,7 @@ class Cache:
 
 
 def write_shard(folder: Path, batches: Iterator[dict[str, Tensor]], rows: int, progress: tqdm) -> None:
-    """Write the next `rows` rows, whole or not at all."""
+    """Write the next `rows` rows, whole or not at all. Raises UserError where they can't be written."""
     parts: list[dict[str, np.ndarray]] = []
     while rows > 0:
         batch = next(batches)
@@ -88,9 +89,13 @@ def write_shard(folder: Path, batches: Iterator[dict[str, Tensor]], rows: int, p
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     report.make_folder(aside)
-    for name in parts[0]:
-        np.save(aside / f"{name}.npy", np.concatenate([part[name] for part in parts]))
-    aside.rename(folder)
+    try:
+        for name in parts[0]:
+            np.save(aside / f"{name}.npy", np.concatenate([part[name] for part in parts]))
+        aside.rename(folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(f"{folder}: can't be written ({error}); what is cached so far stays") from error
 
 
 def shard_folder(folder: Path, shard: int) -> Path:

@@ -15,6 +15,7 @@ from diffusers import (
 )
 from huggingface_hub import ModelCardData, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from riffusion import hub, report
@@ -151,7 +152,8 @@ def _first_line(error: Exception) -> str:
 def save(parts: Parts, facts: ModelFacts, folder: Path, half: bool) -> None:
     """Write a model in diffusers' layout with its facts, in half precision or as it is.
 
-    Low-rank updates are added to the weights that they update, so that the UNet loads like any other.
+    Low-rank updates are added to the weights that they update, so that the UNet loads like any other. Raises UserError
+    if it can't be written, as on a full disk.
     """
     if hasattr(parts.unet, "peft_config"):
         parts.unet.fuse_lora()
@@ -159,8 +161,11 @@ def save(parts: Parts, facts: ModelFacts, folder: Path, half: bool) -> None:
     pipeline = pipeline_from_parts(parts)
     if half:
         pipeline.to(torch.float16)
-    pipeline.save_pretrained(folder)
-    save_facts(folder, facts)
+    try:
+        pipeline.save_pretrained(folder)
+        save_facts(folder, facts)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: the model can't be written ({_first_line(error)})") from error
 
 
 def save_card(folder: Path, name: str, facts: ModelFacts, settings: dict, figures: dict) -> None:

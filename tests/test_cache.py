@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from riffusion.cache import SHARD_ROWS, Cache
+from riffusion.errors import UserError
 
 
 @pytest.fixture
@@ -64,6 +67,19 @@ def test_other_weights_or_keys_make_another_folder(cache, tmp_path):
     nn.init.zeros_(layer.bias)
     cache.rows("test", numbers(2), ["a", "b"], Doubler(), layer, batch_size=2)
     assert len(list(tmp_path.glob("test-*"))) == 3
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_whole_shards(cache, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    items, keys = [torch.zeros(1, 5000)] * 2, ["a", "b"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(UserError, match="shard-00000: can't be written"):
+            cache.rows("test", items, keys, Doubler(), None, batch_size=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.rglob("shard-*"))
+    assert len(cache.rows("test", items, keys, Doubler(), None, batch_size=2)) == 2
 
 
 def test_rows_are_half_precision_on_disk(cache, tmp_path):
