@@ -169,13 +169,16 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     set_seed(args.seed)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.allow_tf32
     folders = ProjectConfiguration(project_dir=args.output_dir, logging_dir=args.output_dir / args.logging_dir)
-    return Accelerator(
+    accelerator = Accelerator(
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
         log_with=None if args.report_to == "none" else args.report_to,
         project_config=folders,
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
     )
+    if args.report_to != "none" and not accelerator.log_with:
+        raise UserError(f"--report_to {args.report_to}: that package isn't installed")
+    return accelerator
 
 
 def announce(accelerator: Accelerator, args: argparse.Namespace) -> None:
@@ -246,8 +249,7 @@ def make_run(
     parts: model.Parts, facts: model.ModelFacts, steps: int, accelerator: Accelerator, args: argparse.Namespace
 ) -> Run:
     """Optimizer, learning rate schedule and moving average, placed by accelerate."""
-    trained = (parts.unet, parts.text_encoder)
-    weights = [weight for part in trained for weight in part.parameters() if weight.requires_grad]
+    weights = [w for part in (parts.unet, parts.text_encoder) for w in part.parameters() if w.requires_grad]
     rate = args.learning_rate * (examples_a_step(accelerator, args) if args.scale_lr else 1)
     optimizer = make_optimizer(weights, rate, args)
     schedule = get_scheduler(  # accelerate steps it once a process
@@ -317,8 +319,6 @@ def make_watched(
         return None
     records = monitor.watched_pairs(records)
     held_out, training = (make_examples(chosen, run, args) for chosen in (records, monitor.watched_pairs(pairs)))
-    for examples in (held_out, training):
-        examples.dropout, examples.seed = 0.0, 0
     return monitor.Watched(held_out, training, records, run.columns)
 
 

@@ -45,12 +45,13 @@ def averaged_weights(unet: UNet2DConditionModel, average: EMAModel | None) -> It
     if average is None:
         yield
         return
-    average.store(unet.parameters())
-    average.copy_to(unet.parameters())
+    weights = list(unet.parameters())  # saving may leave the UNet with fewer
+    average.store(weights)
+    average.copy_to(weights)
     try:
         yield
     finally:
-        average.restore(unet.parameters())
+        average.restore(weights)
 
 
 def use_xformers(unet: UNet2DConditionModel) -> None:

@@ -98,12 +98,16 @@ class Meter:
 
 @dataclass
 class Watched:
-    """Examples at fixed noise and timesteps, held out and trained on, and the held-out records to paint."""
+    """Examples held out and trained on, now at fixed noise and timesteps, and the held-out records to paint."""
 
     held_out: TrainingExamples
     training: TrainingExamples
     records: datasets.Dataset
     columns: Columns
+
+    def __post_init__(self) -> None:
+        for examples in (self.held_out, self.training):
+            examples.dropout, examples.seed = 0.0, 0
 
 
 def watched_pairs(pairs: datasets.Dataset) -> datasets.Dataset:

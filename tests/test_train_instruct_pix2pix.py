@@ -178,7 +178,9 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(pairs, tiny_base, tmp_path)
 
 
 def test_lora_trains_the_attention_and_leaves_a_plain_model(pairs, tiny_base, tmp_path):
-    trained = weights(train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "2", "--lora_rank", "2"))
+    trained = weights(
+        train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "2", "--lora_rank", "2", "--use_ema")
+    )
     before = weights(tiny_base)
     assert trained.keys() == before.keys()
     moved = {name for name in before if name != "conv_in.weight" and not torch.equal(trained[name], before[name])}
