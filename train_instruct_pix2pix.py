@@ -14,7 +14,7 @@ from pathlib import Path
 import datasets
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from diffusers.optimization import SchedulerType, get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from riffusion.dataset import dataset_target, held_out_split, load_splits, requi
 from riffusion.errors import UserError
 from riffusion.examples import TrainingExamples
 from riffusion.objective import Objective, diffusion_loss
-from riffusion.runtime import any_process, catch_sigterm, run_script
+from riffusion.runtime import PATIENCE, any_process, catch_sigterm, ignore_sigterm, run_script
 from riffusion.spectrogram import SpectrogramParams
 
 SCHEDULES = [kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT]
@@ -175,7 +175,10 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         log_with=None if args.report_to == "none" else args.report_to,
         project_config=folders,
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
+    checkpoints.share_between_layouts(accelerator)
     if args.report_to != "none" and not accelerator.log_with:
         raise UserError(f"--report_to {args.report_to}: that package isn't installed")
     return accelerator
@@ -241,7 +244,7 @@ def model_facts(pairs: datasets.Dataset, args: argparse.Namespace) -> model.Mode
     """What inference has to know: the pairs' target and params, and the guidance of the model we start from."""
     picture = pairs[0][args.original_image_column]
     params = replace(SpectrogramParams.from_exif(picture.getexif()), num_frames=picture.width)
-    base = model.load_facts(args.pretrained_model_name_or_path)
+    base = model.load_facts(args.pretrained_model_name_or_path, args.revision, args.cache_dir)
     return replace(base, target=dataset_target(pairs), params=params)
 
 
@@ -252,15 +255,10 @@ def make_run(
     weights = [w for part in (parts.unet, parts.text_encoder) for w in part.parameters() if w.requires_grad]
     rate = args.learning_rate * (examples_a_step(accelerator, args) if args.scale_lr else 1)
     optimizer = make_optimizer(weights, rate, args)
-    schedule = get_scheduler(  # accelerate steps it once a process
-        args.lr_scheduler,
-        optimizer,
-        num_warmup_steps=args.lr_warmup_steps * accelerator.num_processes,
-        num_training_steps=steps * accelerator.num_processes,
-    )
-    ema = EMAModel(parts.unet.parameters(), decay=args.ema_decay, foreach=True) if args.use_ema else None
+    schedule = get_scheduler(args.lr_scheduler, optimizer, args.lr_warmup_steps, steps)
     if accelerator.device.type == "cuda":
         parts.unet.to(memory_format=torch.channels_last)
+    ema = EMAModel(parts.unet.parameters(), decay=args.ema_decay, foreach=True) if args.use_ema else None
     if args.compile:
         parts.unet.compile()
     parts.unet, optimizer, schedule = accelerator.prepare(parts.unet, optimizer, schedule)
@@ -365,21 +363,22 @@ def make_loader(
     """The batches of these steps, in order, each process its own."""
     size, workers = examples_a_step(accelerator, args), args.dataloader_num_workers
     chosen = Subset(examples, range(steps.start * size, steps.stop * size))
-    on_gpu = accelerator.device.type == "cuda"
-    return accelerator.prepare(DataLoader(chosen, args.train_batch_size, num_workers=workers, pin_memory=on_gpu))
+    options = {"num_workers": workers, "worker_init_fn": ignore_sigterm, "pin_memory": torch.cuda.is_available()}
+    return accelerator.prepare(DataLoader(chosen, args.train_batch_size, **options))
 
 
 def train_on_batch(run: Run, batch: dict[str, Tensor], args: argparse.Namespace) -> Tensor:
     """One batch's gradients, and an optimizer step where enough of them are gathered; returns the loss."""
     accelerator = run.accelerator
-    with accelerator.accumulate(run.parts.unet):
+    with accelerator.accumulate(run.parts.unet, run.parts.text_encoder):
         with accelerator.autocast():
             loss = diffusion_loss(run.parts, run.null, batch, run.objective)
         accelerator.backward(loss)
         if accelerator.sync_gradients:
             accelerator.clip_grad_norm_(run.weights, args.max_grad_norm)
         run.optimizer.step()
-        run.schedule.step()
+        if accelerator.sync_gradients:
+            run.schedule.step()
         run.optimizer.zero_grad()
     if accelerator.sync_gradients and run.ema is not None:
         run.ema.step(accelerator.unwrap_model(run.parts.unet).parameters())
@@ -417,7 +416,7 @@ def resume(run: Run, args: argparse.Namespace) -> int:
     folder = checkpoints.find(args.output_dir, args.resume_from_checkpoint)
     if folder is None:
         return 0
-    run.accelerator.load_state(str(folder))
+    checkpoints.load(run.accelerator, folder)
     if run.ema is not None:
         run.ema.to(run.accelerator.device)  # its weights were loaded on the CPU
     return checkpoints.step_of(folder)

@@ -4,7 +4,8 @@
 
 `the reference` is the loop of diffusers' examples/instruct_pix2pix, written down again here: every step reads and
 encodes both pictures and the instruction, then UNet and AdamW, by accelerate; nothing is cached. Ours is
-train_instruct_pix2pix.py as users run it, its cache counted once over `--epochs`. Both read the same pairs.
+train_instruct_pix2pix.py as users run it, its cache counted once over `--epochs`. Both read the same pairs; starting up
+and --compile aren't counted. Operations are counted for the model's own picture size.
 
     python benchmarks/train.py --real_size --measure speed --precisions no bf16 --steps 40 --batch_sizes 4 64 \\
       --train_data_dir build/pairs/train/everythingisfree --flags --compile --use_ema
@@ -156,7 +157,7 @@ def reference(args: argparse.Namespace, precision: str) -> dict[str, object]:
     accelerator = Accelerator(mixed_precision=precision)
     parts = model.load_parts(str(args.model), None, None, None)
     adapt.take_condition(parts)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     parts.vae.requires_grad_(False).to(accelerator.device, dtype)
     parts.text_encoder.requires_grad_(False).to(accelerator.device, dtype)
     optimizer = torch.optim.AdamW(parts.unet.parameters(), lr=1e-4)

@@ -1,6 +1,8 @@
 """What a frozen part of the model makes of each item, computed once: shards of arrays on disk."""
 
 import hashlib
+import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from riffusion import report
 from riffusion.errors import UserError
 
 SHARD_ROWS = 128  # the most that a killed run loses; a multiple of every batch size
+OPEN_SHARDS = 100  # at a time: each holds a few of the 1024 files that a process may open by default
 
 
 class CachedRows(Dataset):
@@ -34,6 +37,8 @@ class CachedRows(Dataset):
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         shard, place = divmod(int(self.row_of_item[item]), SHARD_ROWS)
         if shard not in self.shards:
+            if len(self.shards) >= OPEN_SHARDS:
+                self.shards.clear()
             files = shard_folder(self.folder, shard).glob("*.npy")
             self.shards[shard] = {path.stem: np.load(path, mmap_mode="r") for path in files}
         return {name: torch.from_numpy(rows[place].astype(np.float32)) for name, rows in self.shards[shard].items()}
@@ -59,14 +64,17 @@ class Cache:
     ) -> CachedRows:
         """What `encode` makes of batches of items, kept in float16. Items of one key are encoded once.
 
-        The rows lie in a folder named by a fingerprint: other keys or weights of `module` make another one. Each
-        process computes every so many shards; a run that was killed goes on from the last whole one.
+        The rows lie in a folder named by a fingerprint: other keys or weights of `module` make another one. The
+        processes share the shards that are missing; a run that was killed goes on from the last whole one.
+
+        Raises UserError where shards can't be written, or where the processes don't see each other's.
         """
         different, firsts, row_of_item = np.unique(keys, return_index=True, return_inverse=True)
         folder = self.folder / f"{name}-{fingerprint(different, module)}"
         shards = [firsts[start : start + SHARD_ROWS] for start in range(0, len(firsts), SHARD_ROWS)]
-        own = range(self.accelerator.process_index, len(shards), self.accelerator.num_processes)
-        missing = [shard for shard in own if not shard_folder(folder, shard).is_dir()]
+        missing = [shard for shard in range(len(shards)) if not shard_folder(folder, shard).is_dir()]
+        self.accelerator.wait_for_everyone()  # all have looked before one writes
+        missing = missing[self.accelerator.process_index :: self.accelerator.num_processes]
         wanted = np.concatenate([shards[shard] for shard in missing]).tolist() if missing else []
         batches = map(encode, DataLoader(Subset(items, wanted), batch_size, num_workers=self.workers))
         quiet = not (wanted and self.accelerator.is_local_main_process)
@@ -74,6 +82,8 @@ class Cache:
             for shard in missing:
                 write_shard(shard_folder(folder, shard), batches, len(shards[shard]), progress)
         self.accelerator.wait_for_everyone()
+        if not all(shard_folder(folder, shard).is_dir() for shard in range(len(shards))):
+            raise UserError(f"{folder}: shards are missing; all machines must see the same folder, data included")
         return CachedRows(folder, row_of_item)
 
 
@@ -86,8 +96,7 @@ def write_shard(folder: Path, batches: Iterator[dict[str, Tensor]], rows: int, p
         done = len(next(iter(batch.values())))
         rows -= done
         progress.update(done)
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = folder.with_name(f"{folder.name}.{platform.node()}.{os.getpid()}.part")  # another run may write it too
     report.make_folder(aside)
     try:
         for name in parts[0]:
@@ -95,6 +104,8 @@ def write_shard(folder: Path, batches: Iterator[dict[str, Tensor]], rows: int, p
         aside.rename(folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if folder.is_dir():
+            return  # the other run was faster
         raise UserError(f"{folder}: can't be written ({error}); what is cached so far stays") from error
 
 

@@ -87,4 +87,29 @@ def find(folder: Path, name: str | None) -> Path | None:
     if checkpoint not in found:
         there = ", ".join(path.name for path in found) or "none"
         raise UserError(f"{checkpoint}: no such checkpoint, or it was cut short; there are: {there}")
+    if checkpoint != found[-1]:
+        raise UserError(f"{found[-1]} is newer than {name}; move it away to go on from the older one")
     return checkpoint
+
+
+def load(accelerator: Accelerator, checkpoint: Path) -> None:
+    """Load weights and states. Raises UserError if they are those of another kind of run."""
+    try:
+        accelerator.load_state(str(checkpoint))
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{checkpoint} was made with other flags or another model ({reason})") from error
+    accelerator.step = 0  # checkpoints lie between two accumulations, whatever their length
+
+
+def share_between_layouts(accelerator: Accelerator) -> None:
+    """Let checkpoints hold plain weights, so that one of several processes loads in a single one and back."""
+
+    def save(models: list, weights: list[dict], _: str) -> None:
+        weights[:] = [{name.removeprefix("module."): value for name, value in state.items()} for state in weights]
+
+    def load(models: list, _: str) -> None:
+        models[:] = [accelerator.unwrap_model(part) for part in models]
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)

@@ -53,13 +53,13 @@ def save_facts(folder: Path, facts: ModelFacts) -> None:
     report.save_json(folder / FACTS_FILE, asdict(facts))
 
 
-def load_facts(model_id: str) -> ModelFacts:
+def load_facts(model_id: str, revision: str | None = None, cache_dir: Path | None = None) -> ModelFacts:
     """The facts of a model folder or Hub model; a model without them is taken for one of the original's."""
     path = Path(model_id) / FACTS_FILE
     if not Path(model_id).is_dir():
         hub.go_offline_without_network()
         try:
-            path = Path(hf_hub_download(model_id, FACTS_FILE))
+            path = Path(hf_hub_download(model_id, FACTS_FILE, revision=revision, cache_dir=cache_dir))
         except EntryNotFoundError:  # the repository, or its cached copy, has no such file
             return ModelFacts()
         except hub.HUB_ERRORS as error:

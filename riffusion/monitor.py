@@ -71,6 +71,8 @@ class Meter:
         self.loss: float | None = None
         self.rates: list[float] = []
         self.started = time.perf_counter()
+        if accelerator.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
 
     def add(self, loss: Tensor) -> None:
         """Take in the loss of one batch of this process."""

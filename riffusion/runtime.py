@@ -5,6 +5,7 @@ import ctypes
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from threading import Event
 from typing import NoReturn, TypeVar
 
@@ -15,6 +16,7 @@ from riffusion.errors import UserError
 
 Args = TypeVar("Args")
 
+PATIENCE = timedelta(hours=2)  # of accelerate's processes that wait for one which encodes or validates
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -52,6 +54,8 @@ def keep_freed_memory() -> None:
 
 def any_process(accelerator: Accelerator, flag: bool) -> bool:
     """Whether the flag is set in one of accelerate's processes, the same answer in all of them."""
+    if accelerator.num_processes == 1:
+        return flag  # without making a GPU wait
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
 
 
@@ -60,3 +64,8 @@ def catch_sigterm() -> Event:
     received = Event()
     signal.signal(signal.SIGTERM, lambda *_: received.set())
     return received
+
+
+def ignore_sigterm(_: int) -> None:
+    """For a DataLoader's workers: a SIGTERM to the whole group mustn't end them before their parent has saved."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

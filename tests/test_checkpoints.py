@@ -32,6 +32,8 @@ def test_latest_passes_over_what_was_cut_short(run, capsys):
     assert "not whole: checkpoint-10, checkpoint-11.part, checkpoint-12" in capsys.readouterr().err
     with pytest.raises(UserError, match="there are: checkpoint-1, checkpoint-2"):
         checkpoints.find(folder, "checkpoint-10")
+    with pytest.raises(UserError, match="checkpoint-2 is newer than checkpoint-1"):
+        checkpoints.find(folder, "checkpoint-1")
 
 
 def test_a_new_run_is_not_mixed_with_an_old_one(run, tmp_path_factory):
