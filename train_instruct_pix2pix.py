@@ -338,15 +338,13 @@ def train(
             step += 1
             bar.update()
             last = step == steps.stop
-            logging = step % LOG_STEPS == 0 or last
-            if logging:
+            if step % LOG_STEPS == 0 or last:
                 figures = meter.read() | {"learning_rate": run.schedule.get_last_lr()[0]}
                 bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()})
                 accelerator.log(figures, step)
             if watched is not None and (step % (args.validation_steps or args.checkpointing_steps) == 0 or last):
                 stopping = validate(run, watched, step, args)
-            if logging or accelerator.num_processes == 1:
-                stopping = any_process(accelerator, terminated.is_set() or stopping)
+            stopping = any_process(accelerator, terminated.is_set() or stopping)
             if step % args.checkpointing_steps == 0 or last or stopping:
                 checkpoints.save(accelerator, args.output_dir, step, args.checkpoints_total_limit)
             if stopping:
