@@ -27,10 +27,12 @@ from riffusion.dataset import dataset_target, held_out_split, load_splits, requi
 from riffusion.errors import UserError
 from riffusion.examples import TrainingExamples
 from riffusion.objective import Objective, diffusion_loss
-from riffusion.runtime import PATIENCE, any_process, catch_sigterm, ignore_sigterm, run_script
+from riffusion.processes import PATIENCE, any_process, catch_sigterm, ignore_sigterm
+from riffusion.runtime import run_script
 from riffusion.spectrogram import SpectrogramParams
 
 SCHEDULES = [kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT]
+UNSHARED = ["training.json", "checkpoint-*", "originals-*", "edits-*", "changes-*", "texts-*", "logs/*", "validation/*"]
 LOG_STEPS = 10  # steps between two looks at the loss: every look makes a GPU wait
 
 
@@ -266,7 +268,7 @@ def make_run(
     null = {"token_ids": latents.tokenize(parts, [""]).to(accelerator.device)}
     if not args.train_text_encoder:
         with torch.no_grad():
-            null |= latents.encode_texts(parts, [""])
+            null |= latents.encode_texts(parts.text_encoder, null["token_ids"])
     else:
         parts.text_encoder = accelerator.prepare(parts.text_encoder)
     objective = Objective(facts.target, args.snr_gamma, args.offset_noise, args.changed_region_weight)
@@ -300,7 +302,8 @@ def make_examples(pairs: datasets.Dataset, run: Run, args: argparse.Namespace) -
     changes = run.facts.target if run.objective.changed_region_weight != 1 else None
     parts.vae.to(run.accelerator.device)
     sources = latents.picture_sources(pairs, run.columns, parts.vae, changes, cache)
-    sources += latents.text_sources(list(pairs[run.columns.prompt]), parts, None if args.train_text_encoder else cache)
+    token_ids = latents.tokenize(parts, list(pairs[run.columns.prompt]))
+    sources += latents.text_sources(token_ids, parts.text_encoder, None if args.train_text_encoder else cache)
     if cache is not None:
         parts.vae.to("cpu")
     shape = latents.latent_shape(parts.vae, pairs[0][run.columns.original])
@@ -315,9 +318,8 @@ def make_watched(
     records = held_out_split(splits)
     if records is None:
         return None
-    records = monitor.watched_pairs(records)
-    held_out, training = (make_examples(chosen, run, args) for chosen in (records, monitor.watched_pairs(pairs)))
-    return monitor.Watched(held_out, training, records, run.columns)
+    chosen = [monitor.watched_pairs(part) for part in (records, pairs)]
+    return monitor.Watched(*(make_examples(part, run, args) for part in chosen), chosen[0], run.columns)
 
 
 def train(
@@ -325,10 +327,10 @@ def train(
 ) -> dict[str, object]:
     """Take the steps, with a look at held-out pairs and a checkpoint now and then.
 
-    Returns what came of it; `finished` is false if SIGTERM ended it.
+    Returns what came of it, in the main process; `finished` is false if SIGTERM ended it.
     """
     accelerator, terminated = run.accelerator, catch_sigterm()
-    step, stopping = steps.start, False
+    step, stale = steps.start, False
     meter = monitor.Meter(accelerator, args.train_batch_size)
     with tqdm(initial=steps.start, total=steps.stop, unit="step", disable=not accelerator.is_main_process) as bar:
         for batch in make_loader(examples, steps, accelerator, args):
@@ -343,13 +345,13 @@ def train(
                 bar.set_postfix({name: f"{value:.3g}" for name, value in figures.items()})
                 accelerator.log(figures, step)
             if watched is not None and (step % (args.validation_steps or args.checkpointing_steps) == 0 or last):
-                stopping = validate(run, watched, step, args)
-            stopping = any_process(accelerator, terminated.is_set() or stopping)
+                stale = validate(run, watched, step, args)
+            stopping = any_process(accelerator, terminated.is_set() or stale)
             if step % args.checkpointing_steps == 0 or last or stopping:
                 checkpoints.save(accelerator, args.output_dir, step, args.checkpoints_total_limit)
             if stopping:
                 break
-    finished = not any_process(accelerator, terminated.is_set())
+    finished = stale or step >= steps.stop
     if not finished:
         accelerator.print(f"SIGTERM: stopped after step {step}; go on with --resume_from_checkpoint latest")
     return {"step": step, "finished": finished, **meter.figures(), **run.progress.state_dict()}
@@ -384,28 +386,30 @@ def train_on_batch(run: Run, batch: dict[str, Tensor], args: argparse.Namespace)
 
 
 def validate(run: Run, watched: monitor.Watched, step: int, args: argparse.Namespace) -> bool:
-    """Log losses at fixed noise and timesteps, and paint a few held-out pairs; returns whether to stop early."""
+    """Log losses at fixed noise and timesteps, and paint a few held-out pairs; returns whether to stop early.
+
+    The main process does it and decides; the others go on to where they meet.
+    """
     accelerator = run.accelerator
-    if accelerator.is_main_process:
-        parts = unwrapped_parts(run)
-        with adapt.averaged_weights(parts.unet, run.ema):
-            held_out, training = (
-                monitor.fixed_loss(parts, run.null, examples, args.train_batch_size)
-                for examples in (watched.held_out, watched.training)
-            )
-            for line in run.progress.look(step, held_out, training):
-                tqdm.write(line)
-            gap = {"held_out_loss": held_out, "training_loss": training, "gap": held_out - training}
-            accelerator.log(gap, step)
-            if args.num_validation_images > 0:
-                settings = (args.validation_prompt, args.num_validation_images, args.seed)
-                rows = monitor.paint_records(parts, run.facts, watched, *settings)
-                monitor.show_records(rows, run.facts, args.output_dir / "validation", step, accelerator)
-    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return False
+    parts = unwrapped_parts(run)
+    with adapt.averaged_weights(parts.unet, run.ema):
+        held_out, training = (
+            monitor.fixed_loss(parts, run.null, examples, args.train_batch_size)
+            for examples in (watched.held_out, watched.training)
+        )
+        for line in run.progress.look(step, held_out, training):
+            tqdm.write(line)
+        accelerator.log({"held_out_loss": held_out, "training_loss": training, "gap": held_out - training}, step)
+        if args.num_validation_images > 0:
+            settings = (args.validation_prompt, args.num_validation_images, args.seed)
+            rows = monitor.paint_records(parts, run.facts, watched, *settings)
+            monitor.show_records(rows, run.facts, args.output_dir / "validation", step, accelerator)
     patience = args.early_stopping_patience
-    stale = any_process(accelerator, patience is not None and run.progress.looks_since_best >= patience)
+    stale = patience is not None and run.progress.looks_since_best >= patience
     if stale:
-        accelerator.print(f"stopping early, {patience} looks after the best held-out loss")
+        tqdm.write(f"stopping early, {patience} looks after the best held-out loss")
     return stale
 
 
@@ -437,8 +441,7 @@ def save_model(run: Run, figures: dict[str, object], args: argparse.Namespace) -
 
 def upload(args: argparse.Namespace) -> None:
     """Upload the model without checkpoints, caches and logs."""
-    aside = ["checkpoint-*", "originals-*", "edits-*", "changes-*", "texts-*", "logs/*", "validation/*"]
-    url = hub.upload_folder(args.output_dir, args.hub_model_id, "model", token=args.hub_token, ignore=aside)
+    url = hub.upload_folder(args.output_dir, args.hub_model_id, "model", token=args.hub_token, ignore=UNSHARED)
     print(f"uploaded to {url}")
 
 

@@ -11,7 +11,6 @@ or your own words there and run it again.
 import argparse
 import hashlib
 import json
-import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from huggingface_hub import DatasetCardData
 from tqdm import tqdm
 
 from riffusion import hub, report
-from riffusion.dataset import load_splits, require_columns
+from riffusion.dataset import identify_picture, load_splits, require_columns
 from riffusion.errors import UserError
 from riffusion.runtime import run_script
 
@@ -170,17 +169,6 @@ def survey_split(split: datasets.Dataset) -> Survey:
     return Survey(picture_bytes, digest.hexdigest())
 
 
-def identify_picture(picture: dict) -> tuple[int, bytes]:
-    """Size in bytes, and what changes with the picture: its bytes if it has them, else its file's size and time."""
-    if picture["bytes"] is not None:
-        return len(picture["bytes"]), picture["bytes"]
-    try:
-        status = Path(picture["path"]).stat()
-    except OSError as error:
-        raise UserError(f"{picture['path']}: can't read this picture ({error.strerror})") from error
-    return status.st_size, f"{Path(picture['path']).name} {status.st_size} {status.st_mtime_ns}".encode()
-
-
 def batches(split: datasets.Dataset) -> Iterator[pa.Table]:
     """The rows as Arrow tables of BATCH_PAIRS; pictures stay encoded."""
     return split.with_format("arrow").iter(BATCH_PAIRS)
@@ -235,7 +223,9 @@ def dataset_card(splits: datasets.DatasetDict, folder: Path, data_root: Path) ->
     )
     DatasetInfosDict({"default": dataset_info(splits, folder)}).to_dataset_card_data(head)
     return CARD.format(
-        head=head, counts=markdown_table(count_pairs(splits)), parameters=markdown_table(read_parameters(data_root))
+        head=head,
+        counts=report.markdown_table(count_pairs(splits)),
+        parameters=report.markdown_table(read_parameters(data_root)),
     )
 
 
@@ -272,16 +262,8 @@ def read_parameters(data_root: Path) -> list[dict[str, object]]:
     for folder in (data_root, data_root.parent):
         if (folder / "preprocess.json").is_file():
             flags = report.load_json(folder / "preprocess.json")
-            return [{"flag": name, "value": re.sub(r"^/.*/", "", str(value))} for name, value in flags.items()]
+            return [{"flag": name, "value": report.without_folders(value)} for name, value in flags.items()]
     return []
-
-
-def markdown_table(rows: list[dict[str, object]]) -> str:
-    """Rows of one shape as a table of Markdown."""
-    if not rows:
-        return "(not recorded)"
-    lines = [rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows)]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def use_xformers(unet: UNet2DConditionModel) -> None:
     """Let xformers compute the attention. Raises UserError if it can't."""
     try:
         unet.enable_xformers_memory_efficient_attention()
-    except (ImportError, ModuleNotFoundError, ValueError, NotImplementedError) as error:
+    except (ImportError, ValueError, NotImplementedError) as error:
         raise UserError(f"--enable_xformers_memory_efficient_attention: {error}") from error
 
 

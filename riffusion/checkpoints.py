@@ -48,7 +48,10 @@ def file_sizes(checkpoint: Path) -> dict[str, int]:
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file is there as long as it was written."""
-    return (checkpoint / FILES).is_file() and report.load_json(checkpoint / FILES) == file_sizes(checkpoint)
+    try:
+        return report.load_json(checkpoint / FILES) == file_sizes(checkpoint)
+    except UserError:  # no list, or a damaged one
+        return False
 
 
 def all_whole(folder: Path) -> list[Path]:

@@ -79,3 +79,19 @@ def require_columns(dataset: datasets.Dataset, columns: Iterable[str]) -> None:
 def dataset_target(dataset: datasets.Dataset) -> str:
     """What the edited pictures show: "mix" or "stem"; datasets in the original's form say nothing and hold mixes."""
     return dataset[0]["target"] if "target" in dataset.column_names else "mix"
+
+
+def identify_picture(picture: dict) -> tuple[int, bytes]:
+    """Size in bytes, and what changes with the picture: its bytes if it has them, else its file's size and time.
+
+    `picture` is an undecoded `datasets.Image`. A folder may be moved: of a path its last two names count. Raises
+    UserError if the file is missing.
+    """
+    if picture["bytes"] is not None:
+        return len(picture["bytes"]), picture["bytes"]
+    file = Path(picture["path"])
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise UserError(f"{file}: can't read this picture ({error.strerror})") from error
+    return status.st_size, f"{file.parent.name}/{file.name} {status.st_size} {status.st_mtime_ns}".encode()

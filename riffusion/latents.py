@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -12,8 +11,10 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from transformers import CLIPTextModel
 
 from riffusion.cache import Cache
+from riffusion.dataset import identify_picture
 from riffusion.image import CHANGED_GREY
 from riffusion.model import Parts
 
@@ -89,9 +90,9 @@ def encode_changes(batch: dict[str, Tensor], target: str, factor: int) -> dict[s
     return {"changed": nn.functional.avg_pool2d(changed, factor)}
 
 
-def encode_texts(parts: Parts, texts: list[str]) -> dict[str, Tensor]:
-    """`text` (B, tokens, width): the text encoder's states."""
-    return {"text": parts.text_encoder(tokenize(parts, texts).to(parts.text_encoder.device))[0]}
+def encode_texts(text_encoder: CLIPTextModel, token_ids: Tensor) -> dict[str, Tensor]:
+    """`text` (B, tokens, width): the text encoder's states of token ids (B, tokens)."""
+    return {"text": text_encoder(token_ids.to(text_encoder.device))[0]}
 
 
 def tokenize(parts: Parts, texts: list[str]) -> Tensor:
@@ -134,22 +135,15 @@ def picture_sources(
     return sources
 
 
-def text_sources(texts: list[str], parts: Parts, cache: Cache | None) -> list:
-    """The text encoder's states of each instruction, or without a cache its token ids."""
+def text_sources(token_ids: Tensor, text_encoder: CLIPTextModel, cache: Cache | None) -> list:
+    """The text encoder's states of each instruction (pairs, tokens), or without a cache its token ids."""
     if cache is None:
-        return [[{"token_ids": token_ids} for token_ids in tokenize(parts, texts)]]
-    keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-    return [cache.rows("texts", texts, keys, partial(encode_texts, parts), parts.text_encoder, TEXTS_AT_ONCE)]
+        return [[{"token_ids": ids} for ids in token_ids]]
+    keys = [hashlib.sha256(ids.numpy().tobytes()).hexdigest() for ids in token_ids]
+    return [cache.rows("texts", token_ids, keys, partial(encode_texts, text_encoder), text_encoder, TEXTS_AT_ONCE)]
 
 
 def picture_keys(pairs: datasets.Dataset, column: str) -> list[str]:
-    """What tells one picture from another: a file's name, size and time, or the bytes themselves."""
+    """What tells one picture of a column from another, hexadecimal. Raises UserError if a file is missing."""
     files = pairs.select_columns(column).cast_column(column, datasets.Image(decode=False))
-    return [_picture_key(row[column]) for row in files]
-
-
-def _picture_key(picture: dict) -> str:
-    if picture["bytes"] is not None:
-        return hashlib.sha256(picture["bytes"]).hexdigest()
-    status = Path(picture["path"]).stat()
-    return f"{picture['path']} {status.st_size} {status.st_mtime_ns}"
+    return [hashlib.sha256(identify_picture(row[column])[1]).hexdigest() for row in files]

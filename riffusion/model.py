@@ -180,7 +180,8 @@ def save_card(folder: Path, name: str, facts: ModelFacts, settings: dict, figure
         tags=["audio", "music", "spectrogram", "instruct-pix2pix", "riffusion"],
         base_model=None if Path(base).exists() else base,
     )
-    rows = [f"| `{key}` | {value} |" for key, value in (figures | settings).items() if value is not None]
+    known = {key: value for key, value in (figures | settings).items() if value is not None}
+    rows = [{"setting": key, "value": report.without_folders(value)} for key, value in known.items()]
     text = f"""---
 {card.to_yaml()}
 ---
@@ -194,8 +195,6 @@ Paints a part into music by instruction: an InstructPix2Pix model that reads the
 
     python inference_instruct_pix2pix.py --model_id {name} --audio song.mp3 --prompt "add a female vocal" --seed
 
-| | |
-| --- | --- |
-{chr(10).join(rows)}
+{report.markdown_table(rows)}
 """
     report.write_atomically(folder / "README.md", text)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import textwrap
 from pathlib import Path
 
@@ -91,3 +92,16 @@ def table(rows: list[dict[str, object]]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def markdown_table(rows: list[dict[str, object]]) -> str:
+    """Rows of one shape as a table of Markdown."""
+    if not rows:
+        return "(not recorded)"
+    lines = [rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def without_folders(value: object) -> str:
+    """A setting as published text: of a path on the machine that ran it only the last part."""
+    return re.sub(r"^/.*/", "", str(value))

@@ -2,21 +2,16 @@
 
 import argparse
 import ctypes
-import signal
 import sys
 from collections.abc import Callable
-from datetime import timedelta
-from threading import Event
 from typing import NoReturn, TypeVar
 
 import torch
-from accelerate import Accelerator
 
 from riffusion.errors import UserError
 
 Args = TypeVar("Args")
 
-PATIENCE = timedelta(hours=2)  # of accelerate's processes that wait for one which encodes or validates
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -50,22 +45,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
-
-
-def any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether the flag is set in one of accelerate's processes, the same answer in all of them."""
-    if accelerator.num_processes == 1:
-        return flag  # without making a GPU wait
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
-
-
-def catch_sigterm() -> Event:
-    """From now on SIGTERM, which schedulers send before they kill, ends nothing; it only sets the event."""
-    received = Event()
-    signal.signal(signal.SIGTERM, lambda *_: received.set())
-    return received
-
-
-def ignore_sigterm(_: int) -> None:
-    """For a DataLoader's workers: a SIGTERM to the whole group mustn't end them before their parent has saved."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -65,11 +65,6 @@ def stem_files(song: Song) -> dict[str, Path]:
     return files
 
 
-def stem_names(song: Song) -> set[str]:
-    """Names of a song's stems, without reading their audio."""
-    return set(MUSDB_STEMS) if song.path.is_file() else set(stem_files(song))
-
-
 def stem_sources(song: Song) -> dict[str, tuple[Path, int]]:
     """Stem name to the file that holds it and the audio stream in that file."""
     if song.path.is_dir():

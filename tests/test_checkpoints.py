@@ -28,6 +28,7 @@ def test_latest_passes_over_what_was_cut_short(run, capsys):
     cut_short(folder / "checkpoint-10")
     (folder / "checkpoint-11.part").mkdir()
     (folder / "checkpoint-12").mkdir()
+    (folder / "checkpoint-12" / "files.json").write_text('{"model.safe')
     assert checkpoints.find(folder, "latest").name == "checkpoint-2"
     assert "not whole: checkpoint-10, checkpoint-11.part, checkpoint-12" in capsys.readouterr().err
     with pytest.raises(UserError, match="there are: checkpoint-1, checkpoint-2"):

@@ -42,7 +42,8 @@ def test_cached_latents_are_the_autoencoders(parts, cache, tmp_path):
 
 
 def test_texts_are_encoded_once_each(parts, cache, tmp_path):
-    (texts,) = latents.text_sources(["add a dog", "", "add a dog"], parts, cache)
+    token_ids = latents.tokenize(parts, ["add a dog", "", "add a dog"])
+    (texts,) = latents.text_sources(token_ids, parts.text_encoder, cache)
     with torch.no_grad():
         expected = parts.text_encoder(latents.tokenize(parts, ["add a dog"]))[0][0]
     for place in (0, 2):

@@ -91,10 +91,11 @@ def test_latents_on_the_fly_give_the_loss_of_cached_ones(parts, tmp_path):
     losses = []
     for cache in (None, Cache(tmp_path, Accelerator(cpu=True))):
         sources = latents.picture_sources(data, COLUMNS, parts.vae, "stem", cache)
-        sources += latents.text_sources(list(data["edit_prompt"]), parts, cache)
+        sources += latents.text_sources(latents.tokenize(parts, list(data["edit_prompt"])), parts.text_encoder, cache)
         examples = TrainingExamples(sources, (4, 64, 8), timesteps=1000, dropout=0.0, seed=0)
         batch = torch.utils.data.default_collate([examples[0], examples[1]])
-        null = {"token_ids": latents.tokenize(parts, [""])} | latents.encode_texts(parts, [""])
+        null = {"token_ids": latents.tokenize(parts, [""])}
+        null |= latents.encode_texts(parts.text_encoder, null["token_ids"])
         losses.append(diffusion_loss(parts, null, batch, weighed).item())
     assert losses[0] == pytest.approx(losses[1], rel=2e-3)
     assert losses[0] != losses[1]

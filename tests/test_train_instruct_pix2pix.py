@@ -96,7 +96,8 @@ def test_the_seeds_command_line_trains_and_uploads_a_model_that_diffusers_loads(
     assert "record 0, painted" in board.Tags()["audio"]
     card = (output / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: diffusers")
-    assert "| `max_train_steps` | 2 |" in card
+    assert "| max_train_steps | 2 |" in card
+    assert "| output_dir | out |" in card  # nothing of this machine's folders
 
 
 def test_stopping_and_resuming_changes_no_bit(pairs, tiny_base, tmp_path):
