@@ -23,7 +23,7 @@ from riffusion.dataset import dataset_target, held_out_split, load_splits
 from riffusion.errors import UserError
 from riffusion.image import spectrogram_from_image
 from riffusion.painting import Painter, unedited_images
-from riffusion.phase import painted_stem
+from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
 from riffusion.runtime import run_script
 from riffusion.sampling import choose_settings, edit_images
 from riffusion.spectrogram import ExifTags, SpectrogramConverter
@@ -104,7 +104,7 @@ def measure(
         original, before, after = (
             torch.from_numpy(spectrogram_from_image(picture, converter.params, max_value)) for picture in pictures
         )
-        backing = converter.waveform_from_mel_amplitudes(original)
+        backing = waveform_from_mel_amplitudes(converter, original)
         stem = painted_stem(converter, backing, before, after, target)
         mels = [converter.mel_amplitudes_from_waveform(signal)[0].numpy() for signal in (stem, backing)]
         edits.append(metrics.measure_edit(*mels))

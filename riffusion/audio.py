@@ -15,6 +15,9 @@ import soxr
 from riffusion.errors import UserError
 
 BLOCK_SAMPLES = 1 << 20  # read at a time
+INTEGER_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32")
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+FORMATS = {"wav": ("WAV", None), "flac": ("FLAC", None), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
 
 
 def put_ffmpeg_on_path() -> None:
@@ -81,6 +84,18 @@ def mono_blocks(path: Path, sample_rate: int, stream: int = 0) -> Iterator[np.nd
             yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
+def fixed_blocks(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """Blocks (samples,) of any size as blocks of one size; the last one may be shorter."""
+    ready = np.zeros(0, dtype=np.float32)
+    for block in blocks:
+        ready = np.concatenate([ready, block])
+        while len(ready) >= samples:
+            yield ready[:samples]
+            ready = ready[samples:]
+    if len(ready):
+        yield ready
+
+
 def check_audio(audio: np.ndarray, path: Path) -> np.ndarray:
     """The audio (channels, samples) itself; raises UserError if it is empty or holds NaN or infinity."""
     if audio.shape[-1] == 0:
@@ -96,12 +111,23 @@ def resample(audio: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
 
 
 def file_bits(path: Path) -> int:
-    """Bits that keep what a file holds: 24 for a wav or flac finer than 16 bits, else 16."""
+    """Bits that keep what a file holds: those of a wav or flac of integers, 24 for one of floats, else 16."""
     try:
         subtype = soundfile.info(path).subtype
     except soundfile.LibsndfileError:
         return 16
-    return 24 if subtype in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE") else 16
+    return {"PCM_24": 24, "PCM_32": 32, "FLOAT": 24, "DOUBLE": 24}.get(subtype, 16)
+
+
+def integer_blocks(file: soundfile.SoundFile, bits: int, block_samples: int) -> Iterator[np.ndarray]:
+    """What is left of an open file, int64 (channels, samples) of `bits` bits at a time.
+
+    Integers that have no more bits than that come out as they are; floats are rounded, and clipped.
+    """
+    exact = file.subtype in INTEGER_SUBTYPES
+    while len(block := file.read(block_samples, dtype="int32" if exact else "float64", always_2d=True)):
+        signal = block.T / 2.0**31 if exact else block.T  # a double holds 32 bits
+        yield to_integers(signal, bits).astype(np.int64)
 
 
 def to_integers(audio: np.ndarray, bits: int = 16) -> np.ndarray:
@@ -117,6 +143,7 @@ def add_on_top(original: np.ndarray, stem: np.ndarray, bits: int = 16) -> tuple[
     last bit. Returns (painted, stem, number of samples where the stem gave way).
     """
     scale = 2 ** (bits - 1)
+    original = original.astype(np.int64)
     fitting = np.clip(stem, -scale - original, scale - 1 - original)
     return original + fitting, fitting, int(np.count_nonzero(fitting != stem))
 
@@ -125,5 +152,42 @@ def save_wav(path: Path, samples: np.ndarray, rate: int, bits: int = 16) -> None
     """Write int32 samples (channels, samples) of `bits` bits, or float audio, which is rounded first."""
     if not np.issubdtype(samples.dtype, np.integer):
         samples = to_integers(samples, bits)
+    with open_output(path, rate, len(samples), bits) as file:
+        write_integers(file, samples, bits)
+
+
+def open_output(
+    path: Path, rate: int, channels: int, bits: int = 16, tags: dict[str, str] | None = None
+) -> soundfile.SoundFile:
+    """An audio file to write, of the format that its ending names, of `FORMATS`; ogg and mp3 have no bits to choose.
+
+    `tags` are those of `read_tags`. Raises UserError if the format can't hold such a signal.
+    """
+    kind, subtype = FORMATS[path.suffix[1:].lower()]
+    subtype = subtype or f"PCM_{bits}"
+    try:
+        if kind == "MP3" and rate not in MP3_RATES:  # the encoder would take another, and not say so
+            raise ValueError("mp3 has no such sample rate")
+        file = soundfile.SoundFile(path, "w", rate, channels, subtype, format=kind)
+    except (soundfile.LibsndfileError, ValueError) as error:
+        what = f"{channels} channel{'s' * (channels > 1)} of {rate} Hz as {kind} {subtype}"
+        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
+        raise UserError(f"{path}: can't be written, with {what} ({reason})") from error
+    for name, text in (tags or {}).items():
+        setattr(file, name, text)
+    return file
+
+
+def write_integers(file: soundfile.SoundFile, samples: np.ndarray, bits: int) -> None:
+    """Append integer samples (channels, samples) of `bits` bits to a file."""
     shifted = np.left_shift(samples.astype(np.int32), 32 - bits)  # libsndfile takes the top bits of an int32
-    soundfile.write(path, shifted.T, rate, subtype=f"PCM_{bits}")
+    for first in range(0, shifted.shape[1], 1 << 16):  # its Vorbis encoder keeps a block on the stack
+        try:
+            file.write(shifted.T[first : first + (1 << 16)])
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"{file.name}: can't be written ({error.error_string})") from error
+
+
+def read_tags(file: soundfile.SoundFile) -> dict[str, str]:
+    """Title, artist, album and whatever else of that kind an open file tells, but for the software that made it."""
+    return {name: text for name, text in file.copy_metadata().items() if name != "software"}

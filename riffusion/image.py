@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from riffusion.errors import UserError
+from riffusion.phase import waveform_from_mel_amplitudes
 from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
 
 HEADROOM = 2.0  # a clip's black is twice its backing's peak: a painted stem may be 6 dB louder before it clips
@@ -61,17 +63,42 @@ def image_from_spectrogram(mel: np.ndarray, params: SpectrogramParams, max_value
     return image
 
 
+def grey_levels(image: Image.Image, stereo: bool = False) -> np.ndarray:
+    """Grey levels 0 to 255 of a picture of any mode, (1, height, width); of a stereo one (2, height, width).
+
+    What is transparent is silent, that is white; 16-bit grey keeps its fractions. Raises UserError if the mode's range
+    is unknown, or if a picture that should be stereo is grey.
+    """
+    if image.mode.startswith("I;16"):
+        levels = np.asarray(image).astype(np.float32)[None] / 257
+        if stereo:
+            raise UserError("picture is grey, its params say stereo")
+        return levels
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    try:
+        if image.mode in ("I", "F"):  # converting would clip them
+            raise ValueError("range unknown")
+        levels = np.asarray(image.convert("RGB" if stereo else "L"))
+    except ValueError as error:
+        raise UserError(f"a picture of mode {image.mode} can't be read: save it as PNG, grey or RGB") from error
+    if not stereo:
+        return levels[None]
+    if (levels == levels[..., :1]).all():
+        raise UserError("picture is grey, its params say stereo")
+    return levels[..., 1:].transpose(2, 0, 1)
+
+
 def spectrogram_from_image(image: Image.Image, params: SpectrogramParams, max_value: float | None = None) -> np.ndarray:
-    """Mel amplitudes (channels, bands, frames) of a picture; `max_value` defaults to its EXIF tag, then to 1."""
+    """Mel amplitudes (channels, bands, frames) of a picture; `max_value` defaults to its EXIF tag, then to 1.
+
+    Raises UserError if the picture's height or colours aren't what the params say.
+    """
+    if image.height != params.num_frequencies:
+        raise UserError(f"picture is {image.height} pixels high, its params say {params.num_frequencies} bands")
     if max_value is None:
         max_value = float(image.getexif().get(ExifTags.MAX_VALUE, 1.0))
-    if params.stereo:
-        pixels = np.asarray(image.convert("RGB"))[..., 1:].transpose(2, 0, 1)
-    else:
-        pixels = np.asarray(image.convert("L"))[None]
-    if pixels.shape[1] != params.num_frequencies:
-        raise ValueError(f"picture is {pixels.shape[1]} pixels high, its params say {params.num_frequencies} bands")
-    return mel_from_pixels(pixels, max_value, params.power_for_image)
+    return mel_from_pixels(grey_levels(image, params.stereo), max_value, params.power_for_image)
 
 
 class SpectrogramImageConverter:
@@ -82,13 +109,23 @@ class SpectrogramImageConverter:
         self.converter = SpectrogramConverter(self.params, device)
 
     def spectrogram_image_from_audio(self, waveform: np.ndarray, max_value: float | None = None) -> Image.Image:
-        """Picture of float32 (channels, samples); channels are averaged unless the params say stereo."""
+        """Picture of float32 (channels, samples); channels are averaged unless the params say stereo.
+
+        What is shorter than one window is followed by silence.
+        """
         channels = waveform if self.params.stereo else waveform.mean(axis=0, keepdims=True)
-        mel = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(channels))
+        missing = max(0, self.params.win_length - channels.shape[1])
+        mel = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(np.pad(channels, ((0, 0), (0, missing)))))
         return image_from_spectrogram(mel.cpu().numpy(), self.params, max_value)
 
     def audio_from_spectrogram_image(self, image: Image.Image, max_value: float | None = None) -> np.ndarray:
-        """Griffin-Lim of a picture: float32 (channels, samples), scaled down if its peak is over 1."""
+        """Griffin-Lim of a picture: float32 (channels, samples), scaled down if its peak is over 1.
+
+        Raises UserError if the picture is narrower than half a window.
+        """
+        least = self.params.win_length // 2 // self.params.hop_length + 2
+        if image.width < least:
+            raise UserError(f"picture is {image.width} pixels wide, and sound can be made of {least} or more")
         mel = torch.from_numpy(spectrogram_from_image(image, self.params, max_value))
-        waveform = self.converter.waveform_from_mel_amplitudes(mel).cpu().numpy()
+        waveform = waveform_from_mel_amplitudes(self.converter, mel).cpu().numpy()
         return waveform / max(1.0, float(np.abs(waveform).max()))

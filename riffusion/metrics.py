@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import librosa
 import numpy as np
 
 from riffusion.features import VOICED, pitch_detector
@@ -9,6 +10,8 @@ from riffusion.features import VOICED, pitch_detector
 LEVEL_RANGE_DB = (-25.0, 12.0)  # a painted stem against the backing, in its active frames; true vocals: -7 to 10
 MIN_ACTIVE_SHARE = 0.25  # of the clip's frames
 ACTIVE_DB = -30.0  # a frame is active when the stem's power is this near to the backing's mean power
+LSD_TOP_HZ = 9500  # pictures end at 10 kHz
+LSD_FLOOR = 1e-8  # power of a spectrum, some 130 dB below a sine at full scale
 MAX_LIKENESS = 0.75  # frames nearer to the backing's are a copy; 99 % of true vocals are under 0.55, copies over 0.85
 
 
@@ -21,24 +24,40 @@ class Edit:
     performed: bool
 
 
-def measure_edit(stem: np.ndarray, backing: np.ndarray) -> Edit:
-    """Was a new part painted? Both are mel amplitudes (bands, frames), on one scale.
+class EditMeter:
+    """Was a new part painted? Asked of a song block by block, all on one scale.
 
     A frame is active when the stem is loud enough against the backing and its spectrum isn't the backing's own, so
     that neither silence nor a copy of the input counts. Without an active frame the level is -inf.
     """
-    stem_power = np.sum(stem.astype(np.float64) ** 2, axis=0)
-    backing_power = np.sum(backing.astype(np.float64) ** 2, axis=0)
-    product = np.sum(stem.astype(np.float64) * backing, axis=0)
-    likeness = product / np.sqrt(stem_power * backing_power).clip(min=1e-20)
-    floor = 10 ** (ACTIVE_DB / 10) * max(float(backing_power.mean()), 1e-12)
-    active = (stem_power > floor) & (likeness < MAX_LIKENESS)
-    share = float(active.mean())
-    if not active.any():
-        return Edit(-np.inf, share, False)
-    level = 10 * np.log10(stem_power[active].mean() / max(float(backing_power[active].mean()), 1e-12))
-    low, high = LEVEL_RANGE_DB
-    return Edit(float(level), share, bool(low <= level <= high and share >= MIN_ACTIVE_SHARE))
+
+    def __init__(self) -> None:
+        self.frames: list[np.ndarray] = []  # (3, frames): power of the stem and of the backing, and their product
+
+    def add(self, stem: np.ndarray, backing: np.ndarray) -> None:
+        """Look at mel amplitudes (bands, frames) of both."""
+        stem, backing = stem.astype(np.float64), backing.astype(np.float64)
+        self.frames.append(np.stack([(stem**2).sum(axis=0), (backing**2).sum(axis=0), (stem * backing).sum(axis=0)]))
+
+    def result(self) -> Edit:
+        """What all blocks together say."""
+        stem_power, backing_power, product = np.concatenate(self.frames, axis=1)
+        likeness = product / np.sqrt(stem_power * backing_power).clip(min=1e-20)
+        floor = 10 ** (ACTIVE_DB / 10) * max(float(backing_power.mean()), 1e-12)
+        active = (stem_power > floor) & (likeness < MAX_LIKENESS)
+        share = float(active.mean())
+        if not active.any():
+            return Edit(-np.inf, share, False)
+        level = 10 * np.log10(stem_power[active].mean() / max(float(backing_power[active].mean()), 1e-12))
+        low, high = LEVEL_RANGE_DB
+        return Edit(float(level), share, bool(low <= level <= high and share >= MIN_ACTIVE_SHARE))
+
+
+def measure_edit(stem: np.ndarray, backing: np.ndarray) -> Edit:
+    """`EditMeter` of a whole clip: mel amplitudes (bands, frames) of the stem and of the backing."""
+    meter = EditMeter()
+    meter.add(stem, backing)
+    return meter.result()
 
 
 @dataclass(frozen=True)
@@ -49,8 +68,42 @@ class Voicing:
     median_f0_hz: float
 
 
+class VoicingMeter:
+    """Pitch of a mono signal, block by block, by SwiftF0: a frame is voiced at a confidence of `VOICED`."""
+
+    def __init__(self) -> None:
+        self.pitches: list[np.ndarray] = []  # Hz a frame, 0 where it isn't voiced
+
+    def add(self, waveform: np.ndarray, sample_rate: int) -> None:
+        """Listen to some samples (samples,)."""
+        track = pitch_detector().detect(waveform, sample_rate)
+        self.pitches.append(np.where(track.confidence >= VOICED, track.pitch_hz, 0))
+
+    def result(self) -> Voicing:
+        """What all blocks together say."""
+        pitches = np.concatenate(self.pitches)
+        voiced = pitches > 0
+        return Voicing(float(voiced.mean()), float(np.median(pitches[voiced])) if voiced.any() else np.nan)
+
+
 def measure_voicing(waveform: np.ndarray, sample_rate: int) -> Voicing:
-    """Pitch of a mono signal (samples,), by SwiftF0: a frame is voiced at a confidence of `VOICED`."""
-    track = pitch_detector().detect(waveform, sample_rate)
-    voiced = track.confidence >= VOICED
-    return Voicing(float(voiced.mean()), float(np.median(track.pitch_hz[voiced])) if voiced.any() else np.nan)
+    """`VoicingMeter` of a whole mono signal (samples,)."""
+    meter = VoicingMeter()
+    meter.add(waveform, sample_rate)
+    return meter.result()
+
+
+def log_spectral_distance(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
+    """Mean over time of the rms difference of two log power spectra below 9.5 kHz, in dB; both are (samples,)."""
+    spectra = [librosa.stft(signal.astype(np.float32), n_fft=2048, hop_length=512) for signal in (estimate, reference)]
+    heard = int(LSD_TOP_HZ / sample_rate * 2048)
+    levels = [10 * np.log10(np.abs(spectrum[:heard]) ** 2 + LSD_FLOOR) for spectrum in spectra]
+    return float(np.sqrt(((levels[0] - levels[1]) ** 2).mean(axis=0)).mean())
+
+
+def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019); infinite if only the scale differs."""
+    estimate, reference = estimate.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
+    target = reference * (float(estimate @ reference) / max(float(reference @ reference), 1e-20))
+    error = float(np.sum((estimate - target) ** 2))
+    return float(10 * np.log10(np.sum(target**2) / error)) if error else np.inf

@@ -1,20 +1,26 @@
-"""A model painting over a waveform of any length, clip by clip."""
+"""A model painting over a song of any length, in windows that are sampled together and sounded one after another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
+from riffusion.canvas import Canvas, blend_scales, lay_windows
 from riffusion.edits import changed_stem
-from riffusion.image import image_from_spectrogram, shared_max_value, spectrogram_from_image
+from riffusion.image import mel_from_pixels, pixels_from_mel, shared_max_value
+from riffusion.latents import latent_factor
 from riffusion.phase import painted_stem
-from riffusion.sampling import Settings, edit_images, reconstruct_images
+from riffusion.sampling import Settings, decode, encode_images, reconstruct_images, sample
 from riffusion.spectrogram import SpectrogramConverter
 
-FADE_SECONDS = 0.03  # at both ends of every painted clip, so that none begins or ends with a click
+FADE_SECONDS = 0.03  # at both ends of what is painted, so that it neither begins nor ends with a click
 
 
 @dataclass
@@ -28,60 +34,132 @@ class Painter:
     batch_size: int
 
 
-def paint_waveform(mono: np.ndarray, prompt: str, task: str, name: str, painter: Painter) -> np.ndarray:
-    """The stem that an instruction is about: float32 mono (1, samples) to (1, samples), at the model's sample rate.
+@dataclass
+class Region:
+    """Samples of a song from `start` up to `end`."""
 
-    Clips follow one another; the last one ends with the signal and adds only what the others left open. `name` and
-    the clip's place choose its noise.
+    start: int
+    end: int
+
+    def grown(self, least: int, samples: int) -> "Region":
+        """This region with as much around it as makes it `least` long, within a song of `samples`."""
+        missing = max(0, least - (self.end - self.start))
+        start = min(max(0, self.start - missing // 2), max(0, samples - least))
+        return Region(start, min(max(self.end, start + least), samples))
+
+
+def paint_song(mono: Path, stem: Path, prompt: str, task: str, name: str, painter: Painter, region: Region) -> None:
+    """Write the stem that an instruction is about, as long as the song and silent outside the region.
+
+    Both files are mono at the model's sample rate, `stem` a wav of floats. `name` chooses the noise. Memory grows with
+    the length only by the latents, a thousandth of the sound.
     """
-    samples, clip = mono.shape[1], painter.converter.params.clip_samples
-    starts = [*range(0, samples - clip, clip), samples - clip]
-    stem, painted_until = np.zeros_like(mono), 0
-    with tqdm(total=len(starts), unit="clip", desc=name) as progress:
-        for first in range(0, len(starts), painter.batch_size):
-            batch = starts[first : first + painter.batch_size]
-            clips = [mono[:, start : start + clip] for start in batch]
-            names = [f"{name} {start}" for start in batch]
-            for start, painted in zip(batch, paint_clips(clips, prompt, task, names, painter), strict=True):
-                stem[:, painted_until : start + clip] = faded(painted[:, painted_until - start :], painter)
-                painted_until = start + clip
-                progress.update()
-    return stem
+    with soundfile.SoundFile(mono) as song:
+        params = painter.converter.params
+        view = View(song, region.grown(params.clip_samples, song.frames), painter)
+        conditions, scales = view.encode()
+        with tqdm(total=len(view.frames.starts) * painter.settings.num_inference_steps, unit="step", desc=name) as bar:
+            latents = sample(
+                painter.pipeline, conditions, [prompt], [name], painter.settings, view.columns, painter.batch_size, bar
+            )
+        with soundfile.SoundFile(stem, "w", params.sample_rate, 1, "FLOAT", format="RF64") as file:
+            write_silence(file, view.region.start)
+            sounded = view.sound(latents[0], conditions, scales, task)
+            for painted in tqdm(sounded, total=len(view.frames.starts), desc="sound", unit="clip"):
+                place = file.tell()
+                file.write(painted[0] * envelope(place, painted.shape[1], region, params.sample_rate))
+            write_silence(file, song.frames - file.tell())
 
 
-def paint_clips(
-    clips: list[np.ndarray], prompt: str, task: str, names: list[str], painter: Painter
-) -> list[np.ndarray]:
-    """The stems that an instruction is about, one a clip (1, clip_samples), sampled as one batch.
+class View:
+    """A region of a song, open for reading, through the windows of a model."""
 
-    A silent clip stays silent. `task` is what the instruction asks for, of `riffusion.edits.TASKS`.
-    """
-    converter = painter.converter
-    params = converter.params
-    waveforms = [torch.from_numpy(clip) for clip in clips]
-    mels = [converter.mel_amplitudes_from_waveform(waveform).cpu().numpy() for waveform in waveforms]
-    max_values = [shared_max_value(mel) for mel in mels]
-    originals = [image_from_spectrogram(mel, params, top) for mel, top in zip(mels, max_values, strict=True)]
-    edited = edit_images(painter.pipeline, originals, [prompt] * len(clips), names, painter.settings)
-    unedited = unedited_images(originals, painter)
-    stems = []
-    for waveform, original, edit, top in zip(waveforms, unedited, edited, max_values, strict=True):
-        before, after = (torch.from_numpy(spectrogram_from_image(image, params, top)) for image in (original, edit))
-        stem = painted_stem(converter, waveform, before, after, painter.target).cpu().numpy().astype(np.float32)
-        stems.append(changed_stem(task, waveform.numpy(), stem) if painter.target == "mix" else stem)
-    return stems
+    def __init__(self, song: soundfile.SoundFile, region: Region, painter: Painter):
+        self.song, self.region, self.painter = song, region, painter
+        self.params = painter.converter.params
+        factor = latent_factor(painter.pipeline.vae)
+        frames = (region.end - region.start) // self.params.hop_length + 1
+        self.columns = lay_windows(-(-frames // factor), -(-self.params.num_frames // factor))
+        self.frames: Canvas = self.columns.scaled(factor)
+
+    def waveform(self, start_frame: int) -> Tensor:
+        """The samples (1, samples) of a window, with silence after the region's end."""
+        first = self.region.start + start_frame * self.params.hop_length
+        samples = (self.frames.width - 1) * self.params.hop_length
+        self.song.seek(first)
+        heard = self.song.read(min(samples, self.region.end - first), dtype="float32")
+        return torch.from_numpy(np.pad(heard, (0, samples - len(heard))))[None]
+
+    def encode(self) -> tuple[Tensor, np.ndarray]:
+        """The windows' latents (windows, C, h, w), and the amplitude of black in every frame (frames,).
+
+        That goes over from each window's own to the next's, so that what two windows share looks the same in both.
+        """
+        converter = self.painter.converter
+        peaks = []
+        for start in self.frames.starts:
+            mel = converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
+            peaks.append(shared_max_value(mel))
+        scales = blend_scales(self.frames, peaks)
+        conditions = []
+        for start in self.frames.starts:
+            mel = converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
+            black = scales[start : start + self.frames.width]
+            level = np.divide(mel, black, out=np.zeros_like(mel), where=black > 0)
+            picture = Image.fromarray(pixels_from_mel(level, 1.0, self.params.power_for_image)[0])
+            conditions.append(encode_images(self.painter.pipeline, [picture]))
+        return torch.cat(conditions), scales
+
+    def sound(self, latents: Tensor, conditions: Tensor, scales: np.ndarray, task: str) -> Iterator[np.ndarray]:
+        """What was painted, window by window: float32 (1, samples), one after another up to the region's end.
+
+        Each window sounds from the middle of what it shares with the one before; up to there it continues that
+        one's stem. `latents` are (C, h, columns).
+        """
+        painter, hop = self.painter, self.params.hop_length
+        joints = [min(joint * hop, self.region.end - self.region.start) for joint in self.frames.joints()]
+        joints[-1] = self.region.end - self.region.start
+        change = torch.zeros(1, 0)  # what the window before painted, from its own start on
+        for number, (start, column) in enumerate(zip(self.frames.starts, self.columns.starts, strict=True)):
+            waveform = self.waveform(start)
+            black = scales[start : start + self.frames.width]
+            after = self.mel(latents[None, ..., column : column + self.columns.width], black)
+            before = after
+            if painter.target == "mix":
+                before = self.mel(conditions[number : number + 1] * painter.pipeline.vae.config.scaling_factor, black)
+            prior = None
+            if number:
+                passed = (start - self.frames.starts[number - 1]) * hop
+                prior = change[:, passed : passed + joints[number] - start * hop]
+            change = painted_stem(painter.converter, waveform, before, after, painter.target, prior).cpu()
+            share = slice(joints[number] - start * hop, joints[number + 1] - start * hop)
+            part = change[:, share].numpy()
+            if painter.target == "mix":
+                part = changed_stem(task, waveform[:, share].numpy(), part)
+            missing = joints[number + 1] - joints[number] - part.shape[1]  # less than a frame, after the last one
+            yield np.pad(part, ((0, 0), (0, missing)))
+
+    def mel(self, latents: Tensor, black: np.ndarray) -> Tensor:
+        """Mel amplitudes (1, bands, frames) of what latents (1, C, h, w) show."""
+        pixels = decode(self.painter.pipeline, latents)
+        pixels = pixels[:, : self.params.num_frequencies, : self.frames.width]
+        return torch.from_numpy(mel_from_pixels(pixels, 1.0, self.params.power_for_image) * black)
+
+
+def write_silence(file: soundfile.SoundFile, samples: int) -> None:
+    """Append so many samples of silence to a mono file."""
+    while samples > 0:
+        file.write(np.zeros(min(samples, 1 << 16), dtype=np.float32))
+        samples -= 1 << 16
+
+
+def envelope(place: int, samples: int, region: Region, rate: int) -> np.ndarray:
+    """A fade in and out of a region, float32 (samples,), for the samples that begin at `place` of the song."""
+    there = np.arange(place, place + samples)
+    fade = max(min(round(FADE_SECONDS * rate), (region.end - region.start) // 2), 1)
+    return np.clip(np.minimum(there - region.start, region.end - 1 - there) / fade, 0, 1).astype(np.float32)
 
 
 def unedited_images(originals: list[Image.Image], painter: Painter) -> list[Image.Image]:
     """What edited pictures are to be compared with: of a mix the autoencoder's own picture, whose error is in both."""
     return reconstruct_images(painter.pipeline, originals) if painter.target == "mix" else originals
-
-
-def faded(clip: np.ndarray, painter: Painter) -> np.ndarray:
-    """The clip (1, samples) rising from and falling to silence."""
-    fade = min(round(FADE_SECONDS * painter.converter.params.sample_rate), clip.shape[1] // 2)
-    envelope = np.ones(clip.shape[1], dtype=np.float32)
-    if fade:
-        ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
-        envelope[:fade], envelope[-fade:] = ramp, ramp[::-1]
-    return clip * envelope

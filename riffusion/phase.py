@@ -1,46 +1,126 @@
-"""From two pictures and the input's own waveform to the painted stem. The backing is never made again."""
+"""From pictures to sound: what an edit adds to a waveform, or all that a picture shows.
+
+A picture holds loudness alone. A waveform that has it is found by fast Griffin-Lim (Perraudin, Balazs and
+Soendergaard 2013), of which every turn also fits the bins anew to the picture's mel bands.
+"""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from riffusion.spectrogram import SpectrogramConverter
 
-WARM_ITERATIONS = 16  # of Griffin-Lim, from a phase that is nearly right
-GATE = 0.03  # pictures nearer than this (8 of 255 grey levels) say that nothing was painted there
+ITERATIONS = 32  # from a phase that is nearly right
+MOMENTUM = 0.95
+DITHER = 1e-5  # of full scale: a phase to begin with where the input is silent
+JOIN_SAMPLES = 480  # in which a stem that is continued goes over into what continues it: 20 ms when drawn
+
+# A mix is painted where its picture differs from the input's by more than what noise makes of it: a factor times the
+# noise that is seen in the difference, within limits, in grey levels.
+NOISE_FACTOR = 2.4
+GATE_LEVELS = (3.5, 7.0)
 
 
 def painted_stem(
-    converter: SpectrogramConverter, waveform: Tensor, original_mel: Tensor, edited_mel: Tensor, target: str
+    converter: SpectrogramConverter,
+    waveform: Tensor,
+    original_mel: Tensor,
+    edited_mel: Tensor,
+    target: str,
+    prior: Tensor | None = None,
 ) -> Tensor:
     """What was painted over `waveform` (1, samples), as (1, samples).
 
     The mels (1, bands, frames) are the model's pictures of the input and of the edit, decoded on one scale. `target`
-    says what the edit shows: "stem", the painted stem alone, or "mix", the input with it.
+    says what the edit shows: "stem", the painted stem alone, or "mix", the input with it. `prior` (1, fewer samples)
+    is how the stem begins where that is known; the rest continues it.
     """
-    samples = waveform.shape[-1]
-    waveform, original_mel, edited_mel = (part.to(converter.device) for part in (waveform, original_mel, edited_mel))
-    if target == "mix":
-        return gated_difference(converter, waveform, original_mel, edited_mel)
-    stem = converter.waveform_from_mel_amplitudes(edited_mel, start=waveform)
-    return torch.nn.functional.pad(stem, (0, samples - stem.shape[-1]))
+    original_mel, edited_mel = original_mel.to(converter.device), edited_mel.to(converter.device)
+    drawn = converter.to_drawn(waveform)
+    samples = drawn.shape[-1]
+    beginning = None if prior is None else converter.to_drawn(prior)
+    dither = DITHER * torch.randn(drawn.shape, generator=torch.Generator().manual_seed(0)).to(drawn)
+    if target == "stem":
+        start = converter.stft(continued(drawn + dither, beginning))
+        stem = fit_waveform(converter, edited_mel, torch.sgn(start), samples, beginning)
+        return converter.from_drawn(stem, waveform.shape[-1])
+    heard = converter.mel_amplitudes_from_waveform(waveform)
+    mask = painted_mask(original_mel, edited_mel, converter.params.power_for_image)
+    # The input's own amplitudes and what its picture lacks of the edit's: an error that both pictures share cancels
+    # where the backing is loud, and where the part is louder the edit's picture counts alone.
+    mel = torch.where(mask, (heard**2 + edited_mel**2 - original_mel**2).clamp(min=0).sqrt(), heard)
+    known, audible = converter.stft(drawn), converter.spread_to_bins(mask.to(mel))
+    start = known + converter.stft(continued(dither, beginning))
+    stem = fit_waveform(converter, mel, start, samples, beginning, known, audible)
+    return converter.from_drawn(stem, waveform.shape[-1])
 
 
-def gated_difference(
-    converter: SpectrogramConverter, waveform: Tensor, original_mel: Tensor, edited_mel: Tensor
+def waveform_from_mel_amplitudes(converter: SpectrogramConverter, mel: Tensor) -> Tensor:
+    """Griffin-Lim from a fixed random phase: (channels, bands, frames) -> (channels, (frames - 1) * hop_length)."""
+    generator = torch.Generator().manual_seed(0)
+    mel = mel.to(converter.device)
+    turns = torch.rand((len(mel), converter.bins, mel.shape[-1]), generator=generator).to(converter.device)
+    start = torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
+    frames = mel.shape[-1] - 1
+    samples, iterations = frames * converter.drawn.hop_length, converter.params.num_griffin_lim_iters
+    waveform = fit_waveform(converter, mel, start, samples, iterations=iterations)
+    return converter.from_drawn(waveform, frames * converter.params.hop_length)
+
+
+def fit_waveform(
+    converter: SpectrogramConverter,
+    mel: Tensor,
+    start: Tensor,
+    samples: int,
+    beginning: Tensor | None = None,
+    known: Tensor | None = None,
+    audible: Tensor | None = None,
+    iterations: int = ITERATIONS,
 ) -> Tensor:
-    """What an edit adds to a waveform: (1, samples), exactly zero where the pictures agree.
+    """A drawn waveform (channels, samples) with mel amplitudes (channels, bands, frames), or what it lacks of them.
 
-    A gain on the waveform's own STFT gives the edit's magnitude, Griffin-Lim from the waveform's phase makes it a
-    signal, and of that signal's difference to the waveform only what was painted is kept.
+    `start` is a spectrum (channels, bins, frames) to begin with. Where `known` is a part of the sound that is there
+    already, only the rest of it is returned, which is heard as far as `audible` lets it, from 0 to 1, bin by bin.
     """
-    power = converter.params.power_for_image
-    scale = max(float(original_mel.max()), float(edited_mel.max()), 1e-9)
-    levels = [(mel / scale) ** power for mel in (original_mel, edited_mel)]
-    painted = (levels[1] - levels[0]).abs() > GATE
-    floor = scale * GATE ** (1 / power)  # the quietest amplitude that the gate tells from silence
-    gain = torch.where(painted, edited_mel / original_mel.clamp(min=floor), 1.0)
-    spectrum = converter.stft(waveform)
-    edited = converter.griffin_lim(spectrum * converter.spread_to_bins(gain), WARM_ITERATIONS)
-    added = converter.stft(edited - waveform[..., : edited.shape[-1]])
-    mask = converter.spread_to_bins(painted.to(added.real))
-    return converter.inverse_stft(added * mask[..., : added.shape[-1]], waveform.shape[-1])
+    least_squares = converter.magnitude_from_mel_amplitudes(mel)
+    previous = spectrum = start
+    for turn in range(iterations + 1):
+        magnitude = converter.fit_magnitude(spectrum.abs(), mel, least_squares)
+        wanted = magnitude * torch.sgn(spectrum + MOMENTUM * (spectrum - previous))
+        if known is not None and audible is not None:
+            wanted = (wanted - known) * audible
+        waveform = continued(converter.inverse_stft(wanted, samples), beginning)
+        if turn < iterations:
+            consistent = converter.stft(waveform)
+            previous, spectrum = spectrum, consistent if known is None else known + consistent
+    return waveform
+
+
+def continued(waveform: Tensor, beginning: Tensor | None) -> Tensor:
+    """A drawn waveform (channels, samples) that begins as `beginning` does, and goes over into itself at its end."""
+    if beginning is None:
+        return waveform
+    samples = beginning.shape[-1]
+    weight = torch.linspace(1, 0, JOIN_SAMPLES, device=waveform.device)
+    weight = pad(weight, (samples - JOIN_SAMPLES, 0), value=1.0)
+    return torch.cat([torch.lerp(waveform[..., :samples], beginning, weight), waveform[..., samples:]], dim=-1)
+
+
+def painted_mask(original_mel: Tensor, edited_mel: Tensor, power: float) -> Tensor:
+    """Where two pictures (1, bands, frames) differ by more than their noise: bool, of the same shape.
+
+    Neighbouring frames look through nearly the same window, so what changes from one to the next is noise.
+    """
+    scale = max(float(original_mel.max()), float(edited_mel.max()), 1e-12)
+    levels = [255 * (mel / scale) ** power for mel in (original_mel, edited_mel)]
+    difference = levels[1] - levels[0]
+    smooth = _average(difference, bands=1)
+    noise = 1.4826 * float((difference - smooth).abs().median())  # standard deviation, from the median of a normal one
+    low, high = GATE_LEVELS
+    threshold = min(max(NOISE_FACTOR * noise / 2, low), high)  # smoothing leaves about half of it
+    return _average(smooth**2, bands=3).sqrt() > threshold
+
+
+def _average(values: Tensor, bands: int, frames: int = 5) -> Tensor:
+    around = (bands // 2, frames // 2)
+    return avg_pool2d(values, (bands, frames), stride=1, padding=around, count_include_pad=False)

@@ -3,10 +3,15 @@
 import zlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers import StableDiffusionInstructPix2PixPipeline as Pipeline
 from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
 
+from riffusion.canvas import Canvas, hat
+from riffusion.latents import encode_originals, encode_texts, latent_factor, picture_pixels, tokenize
 from riffusion.model import ModelFacts
 
 
@@ -38,40 +43,112 @@ def sample_generator(seed: int, name: str) -> torch.Generator:
 
 
 def edit_images(
-    pipeline: StableDiffusionInstructPix2PixPipeline,
-    originals: list[Image.Image],
-    prompts: list[str],
-    names: list[str],
-    settings: Settings,
+    pipeline: Pipeline, originals: list[Image.Image], prompts: list[str], names: list[str], settings: Settings
 ) -> list[Image.Image]:
     """Edit equally large pictures by one instruction each; grey pictures come back, as large as they went in."""
-    padded = [_pad(image, pipeline) for image in originals]
-    edited = pipeline(
-        prompts,
-        image=padded,
-        num_inference_steps=settings.num_inference_steps,
-        guidance_scale=settings.guidance_scale,
-        image_guidance_scale=settings.image_guidance_scale,
-        generator=[sample_generator(settings.seed, name) for name in names],
-    ).images
-    return [image.convert("L").crop((0, 0, *old.size)) for image, old in zip(edited, originals, strict=True)]
+    conditions = encode_images(pipeline, originals)
+    latents = sample(pipeline, conditions, prompts, names, settings, Canvas((0,), conditions.shape[-1]), len(names))
+    width, height = originals[0].size
+    pixels = [decoded[:height, :width] for latent in latents.split(1) for decoded in decode(pipeline, latent)]
+    return [Image.fromarray(grey) for grey in pixels]
+
+
+def reconstruct_images(pipeline: Pipeline, images: list[Image.Image]) -> list[Image.Image]:
+    """Grey pictures through the autoencoder alone: what the model makes of them when it changes nothing."""
+    conditions = encode_images(pipeline, images) * pipeline.vae.config.scaling_factor
+    width, height = images[0].size
+    pixels = [decoded[:height, :width] for latent in conditions.split(1) for decoded in decode(pipeline, latent)]
+    return [Image.fromarray(grey) for grey in pixels]
 
 
 @torch.no_grad()
-def reconstruct_images(
-    pipeline: StableDiffusionInstructPix2PixPipeline, images: list[Image.Image]
-) -> list[Image.Image]:
-    """Grey pictures through the autoencoder alone: what the model makes of them when it changes nothing."""
-    pixels = pipeline.image_processor.preprocess([_pad(image, pipeline) for image in images])
-    latents = pipeline.vae.encode(pixels.to(pipeline.device, pipeline.vae.dtype)).latent_dist.mode()
-    decoded = pipeline.image_processor.postprocess(pipeline.vae.decode(latents).sample)
-    return [image.convert("L").crop((0, 0, *old.size)) for image, old in zip(decoded, images, strict=True)]
+def encode_images(pipeline: Pipeline, images: list[Image.Image]) -> Tensor:
+    """What the UNet is conditioned on: equally large pictures to latents (B, C, h, w), float32.
+
+    White (silence) is added to the right and below, up to a multiple of what the model's layers halve.
+    """
+    multiple = latent_factor(pipeline.vae) * 2 ** (len(pipeline.unet.config.down_block_types) - 1)
+    width, height = (-(-side // multiple) * multiple for side in images[0].size)
+    latents = []
+    for image in images:
+        padded = Image.new("RGB", (width, height), "white")
+        padded.paste(image.convert("RGB"))
+        latents.append(encode_originals(pipeline.vae, picture_pixels(padded)[None])["original"].float())
+    return torch.cat(latents)
 
 
-def _pad(image: Image.Image, pipeline: StableDiffusionInstructPix2PixPipeline) -> Image.Image:
-    """White (silence) to the right and below, up to a multiple of what the model's layers halve."""
-    multiple = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.down_block_types) - 1)
-    width, height = (-(-side // multiple) * multiple for side in image.size)
-    padded = Image.new("RGB", (width, height), "white")
-    padded.paste(image.convert("RGB"))
-    return padded
+@torch.no_grad()
+def decode(pipeline: Pipeline, latents: Tensor) -> np.ndarray:
+    """Latents (B, C, h, w) to grey pixels, uint8 (B, height, width), as PIL makes them of the decoder's colours."""
+    vae = pipeline.vae
+    decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype)).sample.float()
+    colours = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return np.stack([np.asarray(Image.fromarray(picture).convert("L")) for picture in colours])
+
+
+@torch.no_grad()
+def sample(
+    pipeline: Pipeline,
+    conditions: Tensor,
+    prompts: list[str],
+    names: list[str],
+    settings: Settings,
+    canvas: Canvas,
+    batch_size: int,
+    progress: tqdm | None = None,
+) -> Tensor:
+    """Edited latents (B, C, h, canvas.total) of B canvases, one a prompt and name.
+
+    `conditions` (B * windows, C, h, canvas.width) show the input through every window of the first canvas, then of
+    the second. All windows take a denoising step together and share what they predict where they overlap
+    (MultiDiffusion, arXiv 2302.08113), so that neighbours agree. `progress` counts
+    a step of a window.
+    """
+    unet, scheduler = pipeline.unet, pipeline.scheduler
+    places = [(row, start) for row in range(len(prompts)) for start in canvas.starts]
+    shape = (conditions.shape[1], conditions.shape[2], canvas.total)
+    noise = [torch.randn(shape, generator=sample_generator(settings.seed, name)) for name in names]
+    scheduler.set_timesteps(settings.num_inference_steps, device=unet.device)
+    latents = torch.stack(noise).to(unet.device) * scheduler.init_noise_sigma
+    states = encode_texts(pipeline.text_encoder, tokenize(pipeline, [*prompts, ""]))["text"].to(unet.dtype)
+    weight = torch.from_numpy(hat(canvas.width)).to(unet.device)
+    for time in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(latents, time)
+        sums, weights = torch.zeros_like(latents), torch.zeros_like(latents[0, 0, 0])
+        for _, start in places[: len(canvas.starts)]:
+            weights[start : start + canvas.width] += weight
+        for first in range(0, len(places), batch_size):
+            batch = places[first : first + batch_size]
+            windows = torch.stack([noisy[row, ..., start : start + canvas.width] for row, start in batch])
+            text = torch.stack([states[row] for row, _ in batch])
+            seen = conditions[first : first + batch_size].to(unet.device)
+            predicted = guided_prediction(pipeline, windows, time, seen, text, states[-1], settings)
+            for (row, start), window in zip(batch, predicted, strict=True):
+                sums[row, ..., start : start + canvas.width] += weight * window
+            if progress is not None:
+                progress.update(len(batch))
+        latents = scheduler.step(sums / weights, time, latents).prev_sample
+    return latents
+
+
+def guided_prediction(
+    pipeline: Pipeline,
+    noisy: Tensor,
+    time: Tensor,
+    conditions: Tensor,
+    text: Tensor,
+    null: Tensor,
+    settings: Settings,
+) -> Tensor:
+    """The UNet's guided prediction (B, C, h, w), float32: equation 3 of InstructPix2Pix (arXiv 2211.09800).
+
+    `noisy` and `conditions` are (B, C, h, w), `text` (B, tokens, width), `null` the empty text's states (tokens,
+    width). The three branches, with both conditions, with the picture alone and with neither, run as one batch.
+    """
+    unet, nothing = pipeline.unet, null.expand_as(text)
+    pictures = torch.cat([conditions, conditions, torch.zeros_like(conditions)])
+    inputs = torch.cat([noisy.repeat(3, 1, 1, 1), pictures], dim=1).to(unet.dtype)
+    states = torch.cat([text, nothing, nothing])
+    both, picture, neither = unet(inputs, time, encoder_hidden_states=states).sample.float().chunk(3)
+    guided = neither + settings.image_guidance_scale * (picture - neither)
+    return guided + settings.guidance_scale * (both - picture)

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
 CPU_BLOCK_FRAMES, GPU_BLOCK_FRAMES = 64, 1024  # transformed at a time: on a CPU what fits into its cache
+WIDE_BANDS = (0.8, 1.4)  # bins from one mel band to the next: where bands stop telling bins apart
 LEAN_RATE = 24000  # Hz: all that a picture which ends at 10 kHz needs
 
 
@@ -118,30 +119,29 @@ def mel_filters(params: SpectrogramParams) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def mel_inverse(params: SpectrogramParams) -> np.ndarray:
-    """Right pseudo-inverse of the mel filters on the bins of an unpadded frame.
-
-    The padding only interpolates the spectrum, so every n_fft / win_length-th bin of the padded frame is a bin
-    of the unpadded one: (win_length // 2 + 1, num_frequencies).
-    """
+    """Right pseudo-inverse of the mel filters, float32 (n_fft // 2 + 1, num_frequencies)."""
     filters = mel_filters(params).astype(np.float64)
-    inverse = np.linalg.solve(filters @ filters.T, filters).T
-    return inverse[:: params.n_fft // params.win_length].astype(np.float32)
+    products = filters @ filters.T
+    products += 1e-9 * np.trace(products) / len(products) * np.eye(len(products))  # a band may hold no bin at all
+    return np.linalg.solve(products, filters).T.astype(np.float32)
 
 
-def griffin_lim(spectrum: Tensor, window: Tensor, hop_length: int, iterations: int, momentum: float = 0.99) -> Tensor:
-    """Fast Griffin-Lim (Perraudin, Balazs and Soendergaard 2013, algorithm 2).
+def at_unpadded_bins(columns: np.ndarray, params: SpectrogramParams) -> np.ndarray:
+    """Columns for the bins of a padded frame (..., n_fft // 2 + 1) at those of an unpadded one, win_length // 2 + 1.
 
-    `spectrum` is complex (channels, bins, frames): the wanted magnitude with the phase to start from. Returns
-    (channels, (frames - 1) * hop_length) samples.
+    The padding only interpolates the spectrum, so the unpadded bins lie among the padded ones.
     """
-    n_fft = len(window)
-    magnitude, previous = spectrum.abs(), torch.zeros_like(spectrum)
-    for _ in range(iterations):
-        waveform = torch.istft(spectrum, n_fft, hop_length, window=window)
-        consistent = torch.stft(waveform, n_fft, hop_length, window=window, return_complex=True)
-        step = consistent + momentum * (consistent - previous)
-        spectrum, previous = magnitude * torch.sgn(step), consistent
-    return torch.istft(spectrum, n_fft, hop_length, window=window)
+    places = np.arange(params.win_length // 2 + 1) * params.n_fft / params.win_length
+    low = np.minimum(places.astype(int), columns.shape[-1] - 1)
+    high = np.minimum(low + 1, columns.shape[-1] - 1)
+    share = (places - low).astype(np.float32)
+    return np.ascontiguousarray(columns[..., low] * (1 - share) + columns[..., high] * share)
+
+
+def band_spacing(params: SpectrogramParams, frequency: np.ndarray) -> np.ndarray:
+    """Hz from one HTK mel band to the next at a frequency in Hz."""
+    low, high = (2595 * np.log10(1 + edge / 700) for edge in (params.min_frequency, params.max_frequency))
+    return (700 + frequency) * np.log(10) / 2595 * (high - low) / (params.num_frequencies + 1)
 
 
 class SpectrogramConverter:
@@ -150,20 +150,64 @@ class SpectrogramConverter:
     def __init__(self, params: SpectrogramParams | None = None, device: str = "cpu"):
         self.params = params or SpectrogramParams()
         self.device = torch.device(device)
-        self.window = torch.hann_window(self.params.win_length, device=self.device)
         # Pictures are made from a resampled signal, by half the work, on a CPU, where soxr resamples.
         self.drawn = self.params.lean() if self.device.type == "cpu" else self.params
+        self.window = torch.hann_window(self.drawn.win_length, device=self.device)
         filters = torch.from_numpy(mel_filters(self.drawn))
         self.top_bin = int(filters.any(dim=0).nonzero().max()) + 1  # no band hears anything above
         self.filters = filters[:, : self.top_bin].to_sparse().to(self.device)  # 0.2 % of the entries are not zero
+        self._prepare_inversion()
+
+    def _prepare_inversion(self) -> None:
+        """What leads back from mel amplitudes to the bins of `stft`."""
+        q = self.drawn
+        filters = torch.from_numpy(at_unpadded_bins(mel_filters(q), q))
+        self.bins = int(filters.any(dim=0).nonzero().max()) + 1
+        filters = filters[:, : self.bins]
+        self.band_filters = (filters * (q.n_fft / q.win_length)).to_sparse().to(self.device)
+        self.spreading = (filters / filters.sum(dim=0).clamp(min=1e-9)).T.to_sparse().to(self.device)
+        inverse = at_unpadded_bins(mel_inverse(q).T, q).T[: self.bins]
+        bin_width = q.sample_rate / q.win_length
+        spacing = band_spacing(q, bin_width * np.arange(self.bins)) / bin_width
+        low, high = WIDE_BANDS
+        wide = np.clip((spacing - low) / (high - low), 0, 1).astype(np.float32)
+        self.wide_share = torch.from_numpy(wide)[:, None].to(self.device)
+        self.inverse = torch.from_numpy(inverse[: np.count_nonzero(wide < 1)]).to(self.device)
+
+    def to_drawn(self, waveform: Tensor) -> Tensor:
+        """A waveform (channels, samples) at the rate that pictures are drawn at, on this device.
+
+        It is scaled so that a frame, which has fewer samples to sum, keeps its mel amplitudes.
+        """
+        p, q = self.params, self.drawn
+        if q.sample_rate == p.sample_rate:
+            return waveform.to(self.device)
+        ratio = p.sample_rate / q.sample_rate
+        lean = soxr.resample(waveform.cpu().numpy().T, p.sample_rate, q.sample_rate, quality="HQ").T
+        return ratio * fit_length(torch.from_numpy(lean), int(waveform.shape[-1] / ratio))
+
+    def from_drawn(self, waveform: Tensor, samples: int) -> Tensor:
+        """The inverse of `to_drawn`, for a result of `samples` samples."""
+        p, q = self.params, self.drawn
+        if q.sample_rate != p.sample_rate:
+            played = soxr.resample(waveform.numpy().T, q.sample_rate, p.sample_rate, quality="HQ").T
+            waveform = torch.from_numpy(played) * (q.sample_rate / p.sample_rate)
+        return fit_length(waveform, samples)
 
     def stft(self, waveform: Tensor) -> Tensor:
-        """Complex STFT of unpadded frames, centred with reflection.
+        """Complex STFT of unpadded frames of a drawn waveform, centred with reflection, as far up as bands hear.
 
-        (channels, samples) -> (channels, win_length // 2 + 1, frames).
+        (channels, samples) -> (channels, bins, frames).
         """
-        p = self.params
-        return torch.stft(waveform.to(self.device), p.win_length, p.hop_length, window=self.window, return_complex=True)
+        q = self.drawn
+        spectrum = torch.stft(waveform, q.win_length, q.hop_length, window=self.window, return_complex=True)
+        return spectrum[:, : self.bins]
+
+    def inverse_stft(self, spectrum: Tensor, samples: int) -> Tensor:
+        """Inverse of `stft`: (channels, bins, frames) -> (channels, samples)."""
+        q = self.drawn
+        full = torch.nn.functional.pad(spectrum, (0, 0, 0, q.win_length // 2 + 1 - self.bins))
+        return torch.istft(full, q.win_length, q.hop_length, window=self.window, length=samples)
 
     def mel_amplitudes_from_waveform(self, waveform: Tensor, mixes: Tensor | None = None) -> Tensor:
         """Linear mel amplitudes: (channels, samples) -> (channels, num_frequencies, frames).
@@ -175,16 +219,14 @@ class SpectrogramConverter:
         edge = p.win_length // 2  # of a zero-padded frame only the middle is heard
         padded = torch.nn.functional.pad(waveform.to(self.device), (edge, edge), mode="reflect")
         if q.sample_rate != p.sample_rate:
-            lean = soxr.resample(padded.numpy().T, p.sample_rate, q.sample_rate, quality="HQ").T
-            padded = torch.from_numpy(lean) * (p.sample_rate / q.sample_rate)  # a frame has fewer samples to sum
+            padded = self.to_drawn(padded)
         samples = waveform.shape[-1] // p.hop_length * q.hop_length + q.win_length
-        padded = torch.nn.functional.pad(padded, (0, samples - padded.shape[-1]))  # resampling rounds the length
+        padded = fit_length(padded, samples)
         frames = padded.unfold(-1, q.win_length, q.hop_length)
-        window = torch.hann_window(q.win_length, device=self.device)
         blocks = []
         at_once = CPU_BLOCK_FRAMES if self.device.type == "cpu" else GPU_BLOCK_FRAMES
         for block in frames.split(at_once, dim=1):
-            spectrum = torch.view_as_real(torch.fft.rfft(block * window, n=q.n_fft)[..., : self.top_bin])
+            spectrum = torch.view_as_real(torch.fft.rfft(block * self.window, n=q.n_fft)[..., : self.top_bin])
             if mixes is not None:
                 spectrum = torch.tensordot(mixes.to(spectrum), spectrum, dims=1)
             magnitude = torch.sqrt(spectrum[..., 0] ** 2 + spectrum[..., 1] ** 2)  # several times as fast as abs
@@ -192,39 +234,37 @@ class SpectrogramConverter:
             blocks.append(mel.unflatten(1, magnitude.shape[:2]))
         return torch.cat(blocks, dim=-1).transpose(0, 1)
 
-    def inverse_stft(self, spectrum: Tensor, samples: int) -> Tensor:
-        """Inverse of `stft`: (channels, bins, frames) -> (channels, samples)."""
-        p = self.params
-        return torch.istft(spectrum, p.win_length, p.hop_length, window=self.window, length=samples)
-
     def spread_to_bins(self, values: Tensor) -> Tensor:
         """A value a mel band, such as a gain, to the bins of `stft`, interpolated between bands."""
-        step = self.params.n_fft // self.params.win_length
-        weights = torch.from_numpy(mel_filters(self.params)[:, ::step]).to(self.device)
-        return (weights / weights.sum(dim=0).clamp(min=1e-9)).T @ values.to(self.device)
+        return _product(self.spreading, values)
 
     def magnitude_from_mel_amplitudes(self, mel: Tensor) -> Tensor:
-        """Least-squares STFT magnitude, not negative: (channels, num_frequencies, frames) -> (channels, bins, frames).
+        """Least-squares magnitude, not negative: (channels, num_frequencies, frames) -> (channels, bins, frames).
 
-        The bins are those of `stft`.
+        Only low bins have one, where bands are closer than bins; above it is zero, and `fit_magnitude` has to say.
         """
-        inverse = torch.from_numpy(mel_inverse(self.params)).to(self.device)
-        return (inverse @ mel.to(self.device)).clamp(min=0)
+        low = _product(self.inverse, mel.to(self.device)).clamp(min=0)
+        return torch.nn.functional.pad(low, (0, 0, 0, self.bins - low.shape[1]))
 
-    def waveform_from_mel_amplitudes(self, mel: Tensor, start: Tensor | None = None) -> Tensor:
-        """Griffin-Lim: (channels, num_frequencies, frames) -> (channels, (frames - 1) * hop_length).
+    def fit_magnitude(self, magnitude: Tensor, mel: Tensor, least_squares: Tensor) -> Tensor:
+        """Magnitudes with the wanted mel amplitudes (channels, num_frequencies, frames), on the bins of `stft`.
 
-        `start` is a waveform whose phase the iteration begins with; without one it begins with a fixed random phase.
+        Low bins are told by their bands: `least_squares`. High bands are wider than bins and say only how loud these
+        are together: `magnitude` is scaled to that, by the multiplicative rule of non-negative matrix factorisation
+        (Lee and Seung 1999) with the mel filters as its basis.
         """
-        magnitude = self.magnitude_from_mel_amplitudes(mel)
-        if start is None:
-            generator = torch.Generator().manual_seed(0)
-            turns = torch.rand(magnitude.shape, generator=generator).to(self.device)
-            spectrum = torch.polar(magnitude, 2 * torch.pi * turns)
-        else:
-            spectrum = torch.polar(magnitude, self.stft(start).angle())
-        return self.griffin_lim(spectrum, self.params.num_griffin_lim_iters)
+        loudness = _product(self.band_filters, magnitude)
+        floor = max(1e-6 * float(mel.max()), 1e-12)
+        scaled = magnitude * self.spread_to_bins(mel / loudness.clamp(min=floor))
+        return torch.lerp(least_squares, scaled, self.wide_share)
 
-    def griffin_lim(self, spectrum: Tensor, iterations: int) -> Tensor:
-        """`griffin_lim` on the bins of `stft`: (channels, bins, frames) -> (channels, samples)."""
-        return griffin_lim(spectrum, self.window, self.params.hop_length, iterations)
+
+def fit_length(waveform: Tensor, samples: int) -> Tensor:
+    """A waveform (channels, samples) cut, or padded with silence, at its end: resampling rounds lengths."""
+    return torch.nn.functional.pad(waveform, (0, samples - waveform.shape[-1]))
+
+
+def _product(matrix: Tensor, values: Tensor) -> Tensor:
+    """A matrix (rows, columns) times every channel of (channels, columns, frames)."""
+    flat = matrix @ values.transpose(0, 1).flatten(1)
+    return flat.unflatten(1, (values.shape[0], values.shape[2])).transpose(0, 1)

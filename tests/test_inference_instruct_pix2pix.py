@@ -13,6 +13,7 @@ from PIL import Image
 import inference_instruct_pix2pix
 import preprocess_musdb
 from riffusion import adapt, audio, model
+from riffusion.canvas import lay_windows
 from riffusion.dataset import load_splits
 from riffusion.errors import UserError
 from riffusion.spectrogram import SpectrogramParams
@@ -73,6 +74,49 @@ def test_the_same_seed_paints_the_same_whatever_the_batch(tiny_model, tmp_path):
     assert np.linalg.norm(one - three) < 0.05 * np.linalg.norm(one)  # Griffin-Lim amplifies the last bits
 
 
+def test_only_a_region_is_painted(tiny_model, tmp_path):
+    rate = 48000
+    song = np.stack([audio.resample(tone(f, 4.0), RATE, rate)[0] for f in (220, 330)])
+    soundfile.write(tmp_path / "song.wav", song.T, rate, subtype="PCM_24")
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--start", "0:01.5", "--end", "2.75")
+    run(tiny_model, tmp_path / "out", *flags)
+    folder = tmp_path / "out" / "song"
+    original, painted, stem = (integers(folder / f"{name}.wav", 24) for name in ("input", "painted", "stem"))
+    outside = np.r_[: int(1.5 * rate), int(2.75 * rate) : song.shape[1]]
+    assert (painted - stem == original).all()
+    assert not stem[:, outside].any()
+    assert np.abs(stem[:, int(1.6 * rate) : int(2.6 * rate)]).reshape(2, 10, -1).any(axis=2).all()
+
+
+def test_windows_follow_one_another_without_a_click(tiny_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 4.0), RATE)
+    run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal")
+    stem = audio.load_audio(tmp_path / "out" / "song" / "stem.wav")[0][0]
+    steps = np.abs(np.diff(stem))
+    joints = [joint * 441 for joint in lay_windows(-(-401 // 8), 8).scaled(8).joints()[1:-1]]
+    assert len(joints) == 8
+    assert max(steps[joint - 900 : joint + 900].max() for joint in joints) <= steps.max()
+    level = np.sqrt((stem[: len(stem) // 441 * 441].reshape(-1, 441) ** 2).mean(axis=1))
+    dips = [level[joint // 441 - 2 : joint // 441 + 2].min() for joint in joints]
+    assert not list(tmp_path.rglob(".painting*"))
+    assert np.median(dips) > 0.5 * np.median(level)  # nothing fades out where windows meet
+
+
+def test_pan_gain_format_and_tags(tiny_model, tmp_path):
+    with soundfile.SoundFile(tmp_path / "song.flac", "w", RATE, 2, "PCM_16") as file:
+        file.title = "Title"
+        file.write(np.tile(tone(220, 1.0).T, (1, 2)))
+    flags = ("--audio", str(tmp_path / "song.flac"), "--prompt", "add a vocal", "--format", "flac", "--bits", "24")
+    run(tiny_model, tmp_path / "centre", *flags)
+    run(tiny_model, tmp_path / "left", *flags, "--pan", "-1", "--stem_gain_db", "-20")
+    folders = [tmp_path / name / "song" for name in ("centre", "left")]
+    centre, left = (integers(folder / "stem.flac", 24) for folder in folders)
+    assert not left[1].any()
+    assert np.linalg.norm(left[0]) / np.linalg.norm(centre[0]) == pytest.approx(0.1 * np.sqrt(2), rel=0.02)
+    with soundfile.SoundFile(folders[0] / "painted.flac") as file:
+        assert (file.title, file.subtype) == ("Title", "PCM_24")
+
+
 def test_a_song_in_stems_loses_the_stem_that_is_asked_away(tiny_model, tmp_path):
     song = write_song(tmp_path / "Band - Song", seconds=1.0)
     run(tiny_model, tmp_path, "--audio", str(song), "--without_stem", "vocals", "--prompt", "sing", "--name", "out")
@@ -118,6 +162,15 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     }.items():
         with pytest.raises(UserError, match=f"{name}.*{reason}"):
             run(tiny_model, output, "--audio", str(tmp_path / name), "--prompt", "add a vocal")
+    audio.save_wav(tmp_path / "odd.wav", tone(220, 1.0), 12345)
+    for flags, reason in {
+        ("--start", "2"): "--start 2.0 is beyond its end",
+        ("--pan", "0.5"): "--pan needs a stereo song",
+        ("--format", "mp3"): "can't be written, with 1 channel of 12345 Hz",
+        ("--format", "flac", "--bits", "32"): "can't be written",
+    }.items():
+        with pytest.raises(UserError, match=reason):
+            run(tiny_model, output, "--audio", str(tmp_path / "odd.wav"), "--prompt", "add a vocal", *flags)
     song = write_song(tmp_path / "song", seconds=1.0)
     with pytest.raises(UserError, match="trumpet"):
         run(tiny_model, output, "--audio", str(song), "--without_stem", "trumpet", "--prompt", "play")

@@ -1,0 +1,294 @@
+"""Riffusion's pictures from the shell: sound to a spectrogram picture, and a picture back to sound.
+
+    python -m riffusion audio-to-image --audio clip.wav --image clip.png
+    python -m riffusion image-to-audio --image clip.png --audio clip.wav
+
+A picture is a mel spectrogram as Riffusion V1 draws it: time to the right, 10 ms a pixel; pitch upwards, 512 bands
+from 0 to 10 kHz; the darker, the louder. What was chosen otherwise is written into its EXIF tags, so Riffusion's own
+pictures are read here, and these there. A picture holds no phase: the sound that comes back has the picture's
+loudness at every moment and pitch, but is not the recording. Nothing above the highest band comes back.
+"""
+
+import argparse
+import dataclasses
+import io
+import math
+import numbers
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from riffusion.audio import FORMATS, load_audio, to_integers, write_integers
+from riffusion.errors import UserError
+from riffusion.image import SpectrogramImageConverter
+from riffusion.pair import save_png
+from riffusion.report import make_folder
+from riffusion.runtime import run_script, torch_device
+from riffusion.spectrogram import ExifTags, SpectrogramParams, mel_filters
+
+AUDIO_TO_IMAGE = """Draw a sound as Riffusion's picture.
+
+Any file that libsndfile or ffmpeg reads, of any length, sample rate and number of channels. It is resampled to 44.1 kHz
+and its channels are averaged; --stereo draws left in green and right in blue. The loudest pixel is black, and how loud
+that is goes into the picture's tags with all settings, so that image-to-audio needs none of them.
+"""
+
+IMAGE_TO_AUDIO = """Make a sound of Riffusion's picture.
+
+Settings are read from the picture's EXIF tags; without any they are Riffusion V1's. A flag takes the place of its tag.
+The level is the recording's if the tags tell it and it fits: a sound beyond full scale, as Riffusion's own tags make
+it, is scaled to a peak of 0 dBFS, and one of unknown level to a peak of -1 dBFS. On one core it takes about as long as
+the sound lasts, and half a GB of memory a minute of it.
+"""
+
+PARAM_HELP = {
+    "step_size_ms": "milliseconds from one column of pixels to the next",
+    "num_frequencies": "mel bands, the picture's height",
+    "min_frequency": "lowest frequency shown, in Hz",
+    "max_frequency": "highest frequency shown, in Hz",
+    "window_duration_ms": "milliseconds that a column listens to",
+    "padded_duration_ms": "the same with the silence around it, which makes low bands finer",
+    "power_for_image": "how loudness becomes grey: the power of the amplitude",
+}
+
+LIMITS = {  # of what makes sense, and what memory and file formats can take
+    "sample_rate": (1000, 192000),
+    "step_size_ms": (1, 1000),
+    "window_duration_ms": (2, 2000),
+    "padded_duration_ms": (2, 10000),
+    "num_frequencies": (2, 4096),
+    "min_frequency": (0, 96000),
+    "max_frequency": (1, 96000),
+    "power_for_image": (0.01, 10),
+    "num_griffin_lim_iters": (1, 10000),
+}
+FILTER_CELLS = 100_000_000  # bands times samples of a padded frame: the filters then take about 2 GB to make
+MAX_VALUE_LIMIT = 1e12  # a sine at full scale is about 1e8 on Riffusion's int16 scale
+
+PICTURE_ENDINGS = (".png",)
+SOUND_ENDINGS = (".wav", ".flac", ".ogg")
+UNKNOWN_LEVEL_PEAK = 10 ** (-1 / 20)  # -1 dBFS
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m riffusion", description=__doc__, formatter_class=raw)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    draw = commands.add_parser(
+        "audio-to-image", help="draw a sound as a picture", description=AUDIO_TO_IMAGE, formatter_class=raw
+    )
+    add = draw.add_argument
+    add("--audio", type=Path, required=True, help="sound to read: wav, flac, mp3, ogg, m4a, a video, ...")
+    add("--image", type=Path, required=True, help="picture to write: .png")
+    add_param_flags(draw, "default: {}")
+    play = commands.add_parser(
+        "image-to-audio", help="make a sound of a picture", description=IMAGE_TO_AUDIO, formatter_class=raw
+    )
+    add = play.add_argument
+    add("--image", type=Path, required=True, help="picture to read: PNG, JPEG, ...")
+    add("--audio", type=Path, required=True, help="sound to write: .wav and .flac of 16 bits, or .ogg")
+    iterations = SpectrogramParams.num_griffin_lim_iters
+    add(
+        "--num-griffin-lim-iters",
+        "--num_griffin_lim_iters",
+        type=int,
+        metavar="N",
+        help=f"turns of Griffin-Lim: more take longer and come nearer to the picture (default: {iterations})",
+    )
+    add_param_flags(play, "default: the picture's, else {}")
+    return parser.parse_args(argv)
+
+
+def add_param_flags(parser: argparse.ArgumentParser, default_text: str) -> None:
+    """Riffusion's settings, spelt with dashes or underscores, and the device. A setting not given is None."""
+    add = parser.add_argument
+    add(
+        "--stereo",
+        action=argparse.BooleanOptionalAction,
+        help=f"two channels, left in green and right in blue ({default_text.format('mono')})",
+    )
+    for name, text in PARAM_HELP.items():
+        default = getattr(SpectrogramParams, name)
+        spellings = (f"--{name.replace('_', '-')}", f"--{name}")
+        add(*spellings, type=type(default), metavar="N", help=f"{text} ({default_text.format(default)})")
+    add("--device", type=torch_device, default="cpu", help="torch device for the transforms (default: cpu)")
+
+
+def main(args: argparse.Namespace) -> int:
+    commands = {"audio-to-image": audio_to_image, "image-to-audio": image_to_audio}
+    return commands[args.command](args)
+
+
+def audio_to_image(args: argparse.Namespace) -> int:
+    """Write the picture of a sound file."""
+    require_ending(args.image, PICTURE_ENDINGS, "pictures are lossless: JPEG would cost 1.1 dB")
+    params = override(SpectrogramParams(), args)
+    check_params(params)
+    waveform = load_channels(args.audio, params)
+    require_writable(args.image)
+    image = SpectrogramImageConverter(params, args.device).spectrogram_image_from_audio(waveform)
+    try:
+        save_png(image, args.image)
+    except OSError as error:
+        raise UserError(f"{args.image}: can't write this file ({error.strerror or error})") from error
+    print(f"{args.image}: {image.width} x {image.height} pixels, {waveform.shape[1] / params.sample_rate:.2f} s")
+    return 0
+
+
+def image_to_audio(args: argparse.Namespace) -> int:
+    """Write the sound of a picture."""
+    require_ending(args.audio, SOUND_ENDINGS, "other formats are made from one of these")
+    image = load_picture(args.image)
+    tags = read_tags(image, args)
+    params = override(SpectrogramParams.from_exif(tags), args)
+    require_writable(args.audio)
+    try:
+        check_params(params)
+        require_height(image, params, tags, args)
+        waveform, level_note = sound_of(image, params, tags.get(ExifTags.MAX_VALUE, 0.0), args.device)
+    except UserError as error:
+        raise UserError(f"{args.image}: {error}") from error
+    tags_note = "" if tags else "has no tags of Riffusion's, so V1's settings are taken"
+    if tags_note or level_note:
+        print(f"{args.image}: {'; '.join(filter(None, (tags_note, level_note)))}")
+    save_sound(args.audio, waveform, params.sample_rate)
+    print(f"{args.audio}: {waveform.shape[1] / params.sample_rate:.2f} s at {params.sample_rate} Hz")
+    return 0
+
+
+def require_ending(path: Path, endings: Sequence[str], reason: str) -> None:
+    """Refuse an output file whose name doesn't end in one of these."""
+    if path.suffix.lower() not in endings:
+        raise UserError(f"{path}: its name must end in {' or '.join(endings)} ({reason})")
+
+
+def require_writable(path: Path) -> None:
+    """Make the output file's folder, and refuse before any work a place that can't be written to."""
+    make_folder(path.parent)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{path}: can't write this file ({'it is a folder' if path.is_dir() else 'no permission'})")
+
+
+def override(params: SpectrogramParams, args: argparse.Namespace) -> SpectrogramParams:
+    """The params with those values that were given as flags."""
+    names = [field.name for field in dataclasses.fields(params)]
+    given = {name: getattr(args, name, None) for name in names}
+    return dataclasses.replace(params, **{name: value for name, value in given.items() if value is not None})
+
+
+def check_params(params: SpectrogramParams) -> None:
+    """Raises UserError on values that make no spectrogram, or one that is too large."""
+    p = params
+    for name, (least, most) in LIMITS.items():
+        value = getattr(p, name)
+        if not least <= value <= most:  # NaN too
+            raise UserError(f"{name} is {value:g}, but must be from {least} to {most}")
+    if not p.min_frequency < p.max_frequency <= p.sample_rate / 2:
+        limits = f"min_frequency {p.min_frequency} and max_frequency {p.max_frequency}"
+        raise UserError(f"{limits} must ascend, and not pass {p.sample_rate // 2}, half the sample rate")
+    if not 2 * p.step_size_ms <= p.window_duration_ms <= p.padded_duration_ms:
+        durations = f"window_duration_ms is {p.window_duration_ms}, but must be at least twice step_size_ms"
+        raise UserError(f"{durations} ({p.step_size_ms}) and at most padded_duration_ms ({p.padded_duration_ms})")
+    if p.num_frequencies * p.n_fft > FILTER_CELLS:
+        raise UserError(f"num_frequencies {p.num_frequencies} by padded_duration_ms {p.padded_duration_ms} is too fine")
+    with warnings.catch_warnings(action="ignore"):  # of what is looked for here
+        deaf = int((~mel_filters(p).any(axis=1)).sum())
+    if deaf:
+        advice = "take fewer, or more padded_duration_ms"
+        raise UserError(f"num_frequencies {p.num_frequencies} is so fine that {deaf} bands hear nothing: {advice}")
+
+
+def load_channels(path: Path, params: SpectrogramParams) -> np.ndarray:
+    """What a picture with these params shows of a sound file: float32 (1 or 2, samples) at their sample rate."""
+    waveform, _ = load_audio(path, params.sample_rate)
+    if not params.stereo:
+        return waveform.mean(axis=0, keepdims=True)
+    if len(waveform) > 2:
+        raise UserError(f"{path}: has {len(waveform)} channels, and a stereo picture shows two; leave out --stereo")
+    return np.broadcast_to(waveform, (2, waveform.shape[1])).copy()
+
+
+def load_picture(path: Path) -> Image.Image:
+    """A picture and its tags, read whole. Raises UserError if it can't be."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of size and small damage: an error says what matters
+            image = Image.open(path)
+            image.load()
+            image.getexif()
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: has more pixels than an hour of sound") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise UserError(f"{path}: not a picture that can be read, or a damaged one") from error
+    return image
+
+
+def read_tags(image: Image.Image, args: argparse.Namespace) -> dict[int, float]:
+    """A picture's EXIF tags of Riffusion's, but for those that a flag replaces.
+
+    Raises UserError if one isn't a finite number, or not a whole one where it has to be.
+    """
+    tags: dict[int, float] = {}
+    exif = image.getexif()
+    for tag in ExifTags:
+        name = tag.name.lower()
+        if tag not in exif or getattr(args, name, None) is not None:
+            continue
+        value, whole = exif[tag], isinstance(getattr(SpectrogramParams, name, None), int)
+        if not isinstance(value, numbers.Real) or not math.isfinite(value) or (whole and value % 1):
+            raise UserError(f"{args.image}: EXIF tag {tag} ({name}) is {value!r:.40}, not a {'whole ' * whole}number")
+        tags[tag] = float(value)
+    if not 0 <= tags.get(ExifTags.MAX_VALUE, 0) <= MAX_VALUE_LIMIT:
+        value = tags[ExifTags.MAX_VALUE]
+        raise UserError(f"{args.image}: EXIF tag {ExifTags.MAX_VALUE} (max_value) is {value:g}, no amplitude")
+    return tags
+
+
+def require_height(
+    image: Image.Image, params: SpectrogramParams, tags: dict[int, float], args: argparse.Namespace
+) -> None:
+    """Refuse a picture that isn't as high as its params have bands, and say which flag may help."""
+    if image.height == params.num_frequencies:
+        return
+    if args.num_frequencies is not None:
+        raise UserError(f"is {image.height} pixels high, but --num-frequencies is {params.num_frequencies}")
+    source = "its tags say" if ExifTags.NUM_FREQUENCIES in tags else "without a tag that says otherwise it should have"
+    advice = f"if it was drawn with {image.height}, pass --num-frequencies {image.height}"
+    raise UserError(f"is {image.height} pixels high, but {source} {params.num_frequencies} bands; {advice}")
+
+
+def sound_of(image: Image.Image, params: SpectrogramParams, max_value: float, device: str) -> tuple[np.ndarray, str]:
+    """A picture's sound, float32 (channels, samples) in [-1, 1], and what was done to its level if anything was.
+
+    A `max_value` of 0 is an unknown one, or silence.
+    """
+    converter = SpectrogramImageConverter(params, device)
+    waveform = converter.audio_from_spectrogram_image(image, max_value or 1.0)
+    peak = float(np.abs(waveform).max())
+    if max_value == 0 and peak > 0:
+        return waveform * (UNKNOWN_LEVEL_PEAK / peak), "its level is unknown: scaled to a peak of -1 dBFS"
+    return waveform, "beyond full scale: scaled to a peak of 0 dBFS" if peak > 1 - 1e-6 else ""
+
+
+def save_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
+    """Write float32 (channels, samples) in [-1, 1] as the name's ending says: 16 bits, or Ogg Vorbis."""
+    encoded = io.BytesIO()  # libsndfile doesn't always tell that a disk is full
+    kind, subtype = FORMATS[path.suffix[1:].lower()]
+    with soundfile.SoundFile(encoded, "w", rate, len(waveform), subtype or "PCM_16", format=kind) as file:
+        write_integers(file, to_integers(waveform), 16)
+    try:
+        path.write_bytes(encoded.getbuffer())
+    except OSError as error:
+        raise UserError(f"{path}: can't write this file ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())

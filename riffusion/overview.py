@@ -1,0 +1,83 @@
+"""A whole song's pictures and measurements, however long it is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from riffusion import audio
+from riffusion.image import image_from_spectrogram
+from riffusion.metrics import Edit, EditMeter, Voicing, VoicingMeter
+from riffusion.spectrogram import SpectrogramConverter
+
+BLOCK_FRAMES = 2048  # looked at together: 20 s
+CONTEXT_FRAMES = 5  # beside them: half the window
+MOST_COLUMNS = 16384  # of a picture; beyond, each is the mean of several frames
+
+
+class Overview:
+    """Pictures of the input, the painted result and the stem on one scale, and what was measured of the edit."""
+
+    def __init__(self, converter: SpectrogramConverter, samples: int):
+        self.converter = converter
+        frames = samples // converter.params.hop_length + 1
+        self.frames_per_column = 1
+        while frames > self.frames_per_column * MOST_COLUMNS:
+            self.frames_per_column *= 2  # a block's frames are a whole number of columns
+        self.columns: dict[str, list[np.ndarray]] = {"input": [], "stem": [], "painted": []}
+        self.edit_meter, self.voicing_meter = EditMeter(), VoicingMeter()
+
+    def look(self, song: Path, stem: Path, task: str) -> None:
+        """Look at a song and the stem that was painted over it, both mixed down to mono."""
+        rate, hop = self.converter.params.sample_rate, self.converter.params.hop_length
+        sign = {"add": 1.0, "remove": -1.0}.get(task)
+        painted = [0.0, 1.0] if sign is None else [1.0, sign]
+        mixes = torch.tensor([[1.0, 0.0], [0.0, 1.0], painted])
+        for block, margin in framed_blocks(song, stem, rate, hop):
+            mels = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(block), mixes).cpu().numpy()
+            mels = mels[..., margin : margin + BLOCK_FRAMES]
+            self.edit_meter.add(mels[1], mels[0])
+            self.voicing_meter.add(block[1, margin * hop :], rate)
+            for name, mel in zip(self.columns, mels, strict=True):
+                self.columns[name].append(self.shrunk(mel))
+
+    def shrunk(self, mel: np.ndarray) -> np.ndarray:
+        """Columns of a picture from frames (bands, frames), a whole number of frames each but for the last."""
+        starts = np.arange(0, mel.shape[1], self.frames_per_column)
+        return np.add.reduceat(mel, starts, axis=1) / np.diff(np.append(starts, mel.shape[1]))
+
+    def pictures(self) -> dict[str, Image.Image]:
+        """A picture a signal; one that is shrunk has no tags, because it can't be decoded."""
+        mels = {name: np.concatenate(columns, axis=1)[None] for name, columns in self.columns.items()}
+        top = max(float(mel.max()) for mel in mels.values())
+        pictures = {name: image_from_spectrogram(mel, self.converter.params, top) for name, mel in mels.items()}
+        if self.frames_per_column > 1:
+            for picture in pictures.values():
+                picture.getexif().clear()
+        return pictures
+
+    def edit(self) -> Edit:
+        """Was a new part painted?"""
+        return self.edit_meter.result()
+
+    def voicing(self) -> Voicing:
+        """How much of it is sung, and how high."""
+        return self.voicing_meter.result()
+
+
+def framed_blocks(song: Path, stem: Path, rate: int, hop: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Samples of `BLOCK_FRAMES` frames of both signals with those beside them, float32 (2, samples), as long as the
+    shorter one lasts; and the number of frames that lie before the block's own."""
+    sources = [audio.fixed_blocks(audio.mono_blocks(path, rate), BLOCK_FRAMES * hop) for path in (song, stem)]
+    margin = CONTEXT_FRAMES * hop
+    before = held = np.zeros((2, 0), dtype=np.float32)
+    for parts in zip(*sources, strict=False):
+        samples = min(map(len, parts))
+        block = np.stack([part[:samples] for part in parts])
+        if held.size:
+            yield np.concatenate([before, held, block[:, :margin]], axis=1), before.shape[1] // hop
+            before = held[:, -margin:]
+        held = block
+    yield np.concatenate([before, held], axis=1), before.shape[1] // hop
