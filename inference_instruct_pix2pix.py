@@ -182,10 +182,9 @@ def paint_file(song: InputSong, painter: Painter, args: argparse.Namespace) -> d
             path.replace(folder / path.name)
     row = {"result": str(folder)} | row
     settings = asdict(painter.settings) | {"prompt": args.prompt, "model_id": args.model_id, "target": painter.target}
-    region = {"start_seconds": args.start, "end_seconds": args.end}
-    report.save_json(
-        folder / "result.json", row | settings | region | {"pan": args.pan, "stem_gain_db": args.stem_gain_db}
-    )
+    settings |= {"start_seconds": args.start, "end_seconds": args.end}
+    settings |= {"pan": args.pan, "stem_gain_db": args.stem_gain_db}
+    report.save_json(folder / "result.json", row | settings)
     return row
 
 

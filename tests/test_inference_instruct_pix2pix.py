@@ -164,7 +164,7 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
             run(tiny_model, output, "--audio", str(tmp_path / name), "--prompt", "add a vocal")
     audio.save_wav(tmp_path / "odd.wav", tone(220, 1.0), 12345)
     for flags, reason in {
-        ("--start", "2"): "--start 2.0 is beyond its end",
+        ("--start", "9"): "--start 9.0 is beyond its end",
         ("--pan", "0.5"): "--pan needs a stereo song",
         ("--format", "mp3"): "can't be written, with 1 channel of 12345 Hz",
         ("--format", "flac", "--bits", "32"): "can't be written",
