@@ -14,7 +14,7 @@ demo: $(READY)
 	  --without_stem vocals --prompt "add a soft female vocal, long held notes"
 
 test: $(READY)
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q -n 2
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .

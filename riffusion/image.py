@@ -54,7 +54,11 @@ def image_from_spectrogram(mel: np.ndarray, params: SpectrogramParams, max_value
     Mono is grey; stereo is RGB with left in green and right in blue. Without `max_value` the loudest band is black.
     """
     max_value = float(mel.max()) if max_value is None else max_value
-    pixels = pixels_from_mel(mel, max_value, params.power_for_image)
+    return image_from_pixels(pixels_from_mel(mel, max_value, params.power_for_image), params, max_value)
+
+
+def image_from_pixels(pixels: np.ndarray, params: SpectrogramParams, max_value: float) -> Image.Image:
+    """`image_from_spectrogram` of the pixels themselves, uint8 (1 or 2, bands, frames), low band last."""
     if len(pixels) == 1:
         image = Image.fromarray(pixels[0])
     else:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from riffusion import audio
-from riffusion.image import image_from_spectrogram
+from riffusion.image import image_from_pixels, pixels_from_mel
 from riffusion.metrics import Edit, EditMeter, Voicing, VoicingMeter
 from riffusion.spectrogram import SpectrogramConverter
 
@@ -26,7 +26,7 @@ class Overview:
         self.frames_per_column = 1
         while frames > self.frames_per_column * MOST_COLUMNS:
             self.frames_per_column *= 2  # a block's frames are a whole number of columns
-        self.columns: dict[str, list[np.ndarray]] = {"input": [], "stem": [], "painted": []}
+        self.columns: dict[str, list[np.ndarray]] = {"input": [], "stem": [], "painted": []}  # levels
         self.edit_meter, self.voicing_meter = EditMeter(), VoicingMeter()
 
     def look(self, song: Path, stem: Path, task: str) -> None:
@@ -41,18 +41,23 @@ class Overview:
             self.edit_meter.add(mels[1], mels[0])
             self.voicing_meter.add(block[1, margin * hop :], rate)
             for name, mel in zip(self.columns, mels, strict=True):
-                self.columns[name].append(self.shrunk(mel))
+                self.columns[name].append(self.shrunk(mel).astype(np.float16))
 
     def shrunk(self, mel: np.ndarray) -> np.ndarray:
-        """Columns of a picture from frames (bands, frames), a whole number of frames each but for the last."""
+        """Levels of a picture's columns from frames (bands, frames), a whole number of frames each but for the last."""
         starts = np.arange(0, mel.shape[1], self.frames_per_column)
-        return np.add.reduceat(mel, starts, axis=1) / np.diff(np.append(starts, mel.shape[1]))
+        means = np.add.reduceat(mel, starts, axis=1) / np.diff(np.append(starts, mel.shape[1]))
+        return means**self.converter.params.power_for_image
 
     def pictures(self) -> dict[str, Image.Image]:
         """A picture a signal; one that is shrunk has no tags, because it can't be decoded."""
-        mels = {name: np.concatenate(columns, axis=1)[None] for name, columns in self.columns.items()}
-        top = max(float(mel.max()) for mel in mels.values())
-        pictures = {name: image_from_spectrogram(mel, self.converter.params, top) for name, mel in mels.items()}
+        params = self.converter.params
+        top = max(float(block.max()) for columns in self.columns.values() for block in columns)
+        black = top ** (1 / params.power_for_image)
+        pictures = {}
+        for name, columns in self.columns.items():  # block by block: only pixels are ever there for the whole song
+            pixels = [pixels_from_mel(block.astype(np.float32), top, power=1.0) for block in columns]
+            pictures[name] = image_from_pixels(np.concatenate(pixels, axis=1)[None], params, black)
         if self.frames_per_column > 1:
             for picture in pictures.values():
                 picture.getexif().clear()

@@ -10,15 +10,17 @@ from torch.nn.functional import avg_pool2d, pad
 
 from riffusion.spectrogram import SpectrogramConverter
 
-ITERATIONS = 32  # from a phase that is nearly right
+STEM_ITERATIONS = 32
+MIX_ITERATIONS = 64  # a mix tells how the stem's phase lies to the input's: it takes longer to find, and pays
 MOMENTUM = 0.95
 DITHER = 1e-5  # of full scale: a phase to begin with where the input is silent
 JOIN_SAMPLES = 480  # in which a stem that is continued goes over into what continues it: 20 ms when drawn
 
 # A mix is painted where its picture differs from the input's by more than what noise makes of it: a factor times the
 # noise that is seen in the difference, within limits, in grey levels.
-NOISE_FACTOR = 2.4
+NOISE_FACTOR = 2.6
 GATE_LEVELS = (3.5, 7.0)
+LOUD_LEVELS = 16  # grey levels from white: what is nearer to it can't show its noise
 
 
 def painted_stem(
@@ -51,7 +53,7 @@ def painted_stem(
     mel = torch.where(mask, (heard**2 + edited_mel**2 - original_mel**2).clamp(min=0).sqrt(), heard)
     known, audible = converter.stft(drawn), converter.spread_to_bins(mask.to(mel))
     start = known + converter.stft(continued(dither, beginning))
-    stem = fit_waveform(converter, mel, start, samples, beginning, known, audible)
+    stem = fit_waveform(converter, mel, start, samples, beginning, known, audible, MIX_ITERATIONS)
     return converter.from_drawn(stem, waveform.shape[-1])
 
 
@@ -75,7 +77,7 @@ def fit_waveform(
     beginning: Tensor | None = None,
     known: Tensor | None = None,
     audible: Tensor | None = None,
-    iterations: int = ITERATIONS,
+    iterations: int = STEM_ITERATIONS,
 ) -> Tensor:
     """A drawn waveform (channels, samples) with mel amplitudes (channels, bands, frames), or what it lacks of them.
 
@@ -115,7 +117,9 @@ def painted_mask(original_mel: Tensor, edited_mel: Tensor, power: float) -> Tens
     levels = [255 * (mel / scale) ** power for mel in (original_mel, edited_mel)]
     difference = levels[1] - levels[0]
     smooth = _average(difference, bands=1)
-    noise = 1.4826 * float((difference - smooth).abs().median())  # standard deviation, from the median of a normal one
+    seen = torch.maximum(*levels) > LOUD_LEVELS
+    rough = (difference - smooth).abs()[seen]
+    noise = 1.4826 * float(rough.median()) if rough.numel() else 0.0  # a normal distribution's, from its median
     low, high = GATE_LEVELS
     threshold = min(max(NOISE_FACTOR * noise / 2, low), high)  # smoothing leaves about half of it
     return _average(smooth**2, bands=3).sqrt() > threshold

@@ -1,5 +1,6 @@
 """Songs made of tones, and a model small enough to train in a second."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from riffusion import audio, stems
+
+# Threads that wait for each other cost tiny models more than they bring, here and in the processes that tests start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 RATE = 44100
 TINY_CLIP = ["--frame_len_seconds", "0.63"]  # 64 frames: pictures of 512 x 64

@@ -87,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection. Routes are at the end of the file; each gets the path's groups and the body."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are written apart: TCP would hold back each body for 40 ms
     server: LoopbackHub
 
     def answer(self) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -249,7 +250,8 @@ def test_diffusers_pipeline_gives_the_samplers_picture(pairs, tiny_base, tmp_pat
     ).images[0]
     ours = model.load_pipeline(str(output), "cpu", torch.float32)
     (painted,) = edit_images(ours, [picture], ["add a vocal"], ["name"], settings)
-    assert painted.tobytes() == expected.convert("L").tobytes()
+    difference = np.abs(np.asarray(painted, dtype=int) - np.asarray(expected.convert("L"), dtype=int))
+    assert difference.max() <= 1  # grey level
 
 
 @pytest.mark.parametrize("name", ["one_gpu", "gpus", "cpu"])
