@@ -9,7 +9,7 @@ BUILD ?= build
 .PHONY: test demo lint small clean
 
 demo: $(READY)
-	$(RUN) inference_instruct_pix2pix.py --model_id checkpoints/small --seed 0 --base_save_path outputs --name demo \
+	$(RUN) inference_instruct_pix2pix.py --model_id checkpoints/small --seed 0 --base_save_path outputs --name demo --overwrite \
 	  --audio "$$($(RUN) -c 'from riffusion.stems import example_song; print(example_song().path)')" \
 	  --without_stem vocals --prompt "add a soft female vocal, long held notes"
 

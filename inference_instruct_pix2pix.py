@@ -3,109 +3,137 @@
     python inference_instruct_pix2pix.py --model_id checkpoints/small --audio song.wav --prompt "add a female vocal"
     python inference_instruct_pix2pix.py --seed --max_samples 10 --num_inference_steps 100
 
-With audio of any length, rate and number of channels, each song gets a folder with input.wav, painted.wav (the input
-and the new part), stem.wav (the new part alone), a picture of each, and result.json. "Remove the bass" takes the
-painted stem away from the input, "extract the bass" leaves it alone. The input is never touched: in wav and flac,
-painted minus stem is the input to the last bit. With a dataset each sample gets its pictures, and sound made from them.
+Each sample gets a folder in --base_save_path, and index.html there shows all of them: pictures, players, measurements.
+A song, of any length, rate and number of channels, comes back as input.wav, painted.wav (the input and the new part)
+and stem.wav (the new part alone). "Remove the bass" takes the painted stem away from the input, "extract the bass"
+leaves it alone. The input is never touched: in wav and flac, painted minus stem is the input to the last bit. The
+pictures of a dataset are sounded beside those that they should become. An interrupted run goes on where it stopped.
 """
 
 import argparse
+import itertools
 import math
 import re
 import secrets
+import shutil
+import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+import time
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import datasets
-import numpy as np
 import soundfile
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from riffusion import audio, metrics, model, report, stems
-from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns
-from riffusion.edits import TASKS, apply_edit, changed_stem
+from riffusion import audio, model, report, results
+from riffusion.attempts import Attempt, Tried, best, is_settled, plan_rounds
+from riffusion.dataset import held_out_split, load_splits, require_columns
+from riffusion.edits import TASKS
 from riffusion.errors import UserError
-from riffusion.image import image_from_spectrogram, spectrogram_from_image
+from riffusion.image import image_from_spectrogram
 from riffusion.instructions import read_task
-from riffusion.mixing import Layers, Placement, mix_song
+from riffusion.latents import unread_text
+from riffusion.metrics import Measured
+from riffusion.mixing import Layers, Placement, backing_changes, mix_song
 from riffusion.overview import Overview
-from riffusion.painting import Painter, Region, paint_song, unedited_images
+from riffusion.painting import Painter, Region, open_view, unedited_images
 from riffusion.pair import save_png
-from riffusion.phase import waveform_from_mel_amplitudes
-from riffusion.runtime import run_script, torch_device
-from riffusion.sampling import choose_settings, edit_images
-from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
+from riffusion.processes import Share, this_share
+from riffusion.runtime import PRECISIONS, choose_dtype, hide_library_progress, run_script, torch_device
+from riffusion.samples import Sample, Sounding, read_samples
+from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
+from riffusion.schedulers import SCHEDULERS
+from riffusion.songs import STDIN, InputSong, find_songs, read_song
+from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
+
+LOSSLESS = ("wav", "flac")
+COMPARISON = "comparison.webp"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    add = parser.add_argument_group("what is painted into").add_argument
     add("--model_id", default="zachary-shah/riff-pix2pix-v1", help="model folder or Hub name (default: %(default)s)")
     add("--dataset_id", default="zachary-shah/musdb18-spec-pix2pix-test", help="dataset folder or Hub name")
-    add("--audio", type=Path, nargs="+", metavar="FILE", help="songs to paint into, instead of a dataset")
-    add("--prompt", help="the instruction for --audio")
+    add("--max_samples", type=int, default=25, help="most records of the dataset to edit (default: %(default)s)")
+    add("--audio", nargs="+", metavar="FILE", help="songs instead of a dataset: files, patterns, folders; - for stdin")
+    add("--prompt", action="append", help="the instruction for --audio; given several times, one result each")
     add("--task", choices=TASKS, help="what becomes of the painted stem (default: what the instruction's verb says)")
     add("--without_stem", metavar="STEM", help="for --audio files in stems (.stem.mp4): the input leaves this one out")
     add("--start", type=seconds, default=0.0, metavar="TIME", help="paint from here on, as 75.5 or 1:15.5 (default: 0)")
     add("--end", type=seconds, metavar="TIME", help="and up to here (default: the song's end)")
+
+    add = parser.add_argument_group("what comes out").add_argument
+    add("--base_save_path", type=Path, default=Path("outputs"), help="where results go (default: %(default)s)")
+    add("--name", help="name of the result's folder (default: the song's name)")
+    add("--overwrite", action="store_true", help="replace results that are there already")
     add("--stem_gain_db", type=float, default=0.0, help="make the painted stem louder or softer (default: 0)")
     add("--pan", type=float, default=0.0, help="where the stem is in stereo, from -1 (left) to 1 (default: the centre)")
     add("--format", choices=audio.FORMATS, default="wav", help="of the sound files (default: %(default)s)")
     add("--bits", type=int, choices=[16, 24, 32], help="of wav and flac (default: as many as the input has)")
-    add("--name", help="name of the result's folder (default: the song's name)")
-    add("--base_save_path", type=Path, default=Path("outputs"), help="where results go (default: %(default)s)")
-    add("--max_samples", type=int, default=25, help="most records of the dataset to edit (default: %(default)s)")
-    add("--num_inference_steps", type=int, default=20, help="denoising steps (default: %(default)s)")
-    add("--guidance_scale", type=float, help="text guidance (default: what the model says, else 15)")
-    add("--image_guidance_scale", type=float, help="image guidance (default: what the model says, else 1.5)")
+    add("--require_edit", action="store_true", help="exit with 1 if an edit was not performed")
+    add("--quiet", action="store_true", help="no progress bars and no tables")
+
+    add = parser.add_argument_group("how it is painted").add_argument
     add("--seed", type=int, nargs="?", const=0, help="fix the noise; alone it means 0 (default: a random one)")
+    add("--num_inference_steps", type=int, default=DEFAULT_STEPS, help="denoising steps (default: %(default)s)")
+    add("--scheduler", choices=SCHEDULERS, default=DEFAULT_SCHEDULER, help="how steps are taken (default: %(default)s)")
+    several = "several values are tried with each other, on a page of their own"
+    add("--guidance_scale", type=float, nargs="+", help="text guidance (default: the model's, else 15); " + several)
+    add("--image_guidance_scale", type=float, nargs="+", help="image guidance (default: the model's, else 1.5)")
+    add(
+        "--guidance_rescale", type=float, default=0.0, help="0 to 1: undo what guidance adds to the spread (default: 0)"
+    )
+    interval = "share of the steps that are guided (default: 0 1); fewer are faster"
+    add("--guidance_interval", type=float, nargs=2, default=(0.0, 1.0), metavar=("FROM", "TO"), help=interval)
+    add("--negative_prompt", default="", help="what not to paint")
+    add("--num_candidates", type=int, default=1, help="paint this many and keep the best (default: 1)")
+    add(
+        "--retries",
+        type=int,
+        default=0,
+        help="paint again up to this often while the edit isn't performed (default: 0)",
+    )
+
+    add = parser.add_argument_group("what it runs on").add_argument
     add("--batch_size", type=int, default=4, help="clips sampled together (default: %(default)s)")
     add("--device", type=torch_device, help="torch device (default: cuda if there is one, else cpu)")
+    add("--precision", choices=PRECISIONS, help="of the model (default: bf16 where the device has it, else fp32)")
+    add("--compile", action="store_true", help="torch.compile the UNet: minutes to begin with, then faster on a GPU")
     args = parser.parse_args(argv)
+    check_args(args, parser)
+    return args
+
+
+def check_args(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse what can't be meant, and fill in what depends on the machine."""
     if (args.audio is None) != (args.prompt is None):
         parser.error("--audio and --prompt go together")
     if args.name and (args.audio is None or len(args.audio) > 1):
         parser.error("--name names the result of one --audio file")
+    if args.name and (args.name != Path(args.name).name or args.name.startswith(".")):
+        parser.error("--name must be the name of a folder, not a path")
+    if args.audio and STDIN in args.audio and (len(args.audio) > 1 or len(args.prompt) > 1):
+        parser.error("--audio - takes one song from stdin, with one --prompt, and writes one to stdout")
     if args.end is not None and args.end <= args.start:
         parser.error("--end must be after --start")
-    if not -1 <= args.pan <= 1:
-        parser.error("--pan must be from -1 to 1")
-    if not -60 <= args.stem_gain_db <= 60:
-        parser.error("--stem_gain_db must be from -60 to 60")
-    for name in ("max_samples", "num_inference_steps", "batch_size"):
+    for name, low, high in (("pan", -1, 1), ("stem_gain_db", -60, 60), ("guidance_rescale", 0, 1)):
+        if not low <= getattr(args, name) <= high:
+            parser.error(f"--{name} must be from {low} to {high}")
+    if not 0 <= args.guidance_interval[0] < args.guidance_interval[1] <= 1:
+        parser.error("--guidance_interval must be two shares of the steps, from 0 to 1")
+    for name in ("max_samples", "num_inference_steps", "batch_size", "num_candidates"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1")
-    if args.seed is not None and args.seed < 0:
-        parser.error("--seed must not be negative")
-    if args.seed is None:
-        args.seed = secrets.randbelow(2**31)
-    args.device = args.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return args
-
-
-def main(args: argparse.Namespace) -> int:
-    facts = model.load_facts(args.model_id)
-    settings = choose_settings(
-        facts, args.guidance_scale, args.image_guidance_scale, args.num_inference_steps, args.seed
-    )
-    converter = SpectrogramConverter(facts.params, str(args.device))
-    with tempfile.TemporaryDirectory() as scratch:
-        songs = open_songs(converter.params, Path(scratch), args)  # bad input is told before any work
-        records = load_records(args) if args.audio is None else None
-        dtype = torch.float16 if args.device.type == "cuda" else torch.float32
-        pipeline = model.load_pipeline(args.model_id, str(args.device), dtype)
-        report.make_folder(args.base_save_path)
-        painter = Painter(pipeline, converter, facts.target, settings, args.batch_size)
-        if records is None:
-            results = [paint_file(song, painter, args) for song in songs]
-        else:
-            results = paint_records(records, painter, args)
-    print(report.table(results))
-    print(f"seed {args.seed}, text guidance {settings.guidance_scale}, image guidance {settings.image_guidance_scale}")
-    return 0
+    for name in ("seed", "retries"):
+        if (getattr(args, name) or 0) < 0:
+            parser.error(f"--{name} must not be negative")
+    if args.seed is not None and args.seed >= 2**31:
+        parser.error(f"--seed must be below {2**31}")
 
 
 def seconds(text: str) -> float:
@@ -118,180 +146,341 @@ def seconds(text: str) -> float:
     return value
 
 
-@dataclass
-class InputSong:
-    """A song to paint into: a file that can be read again, as long as the painting takes."""
+@dataclass(frozen=True)
+class Job:
+    """A sample to paint: what into, by which instruction, how, and the folder that the result goes to."""
 
-    name: str
-    path: Path
-    rate: int
-    channels: int
-    bits: int
-    tags: dict[str, str]
-    clipped: int  # samples beyond full scale in a file of floats, which integers can't hold
+    source: InputSong | Sample
+    folder: Path
+    prompt: str
+    task: str
+    settings: Settings
+    recorded: dict[str, object]  # all that shapes the result, as result.json has it
 
 
-def open_songs(params: SpectrogramParams, scratch: Path, args: argparse.Namespace) -> list[InputSong]:
-    """Look through every file of --audio. Raises UserError if one can't be used, or two would share a folder."""
-    songs = [open_song(path, params, scratch, args) for path in args.audio or []]
+def main(args: argparse.Namespace) -> int:
+    started, share = time.perf_counter(), this_share()
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if args.quiet:
+            hide_library_progress()
+        if piped(args):
+            stack.enter_context(redirect_stdout(sys.stderr))
+            args.base_save_path = scratch / "results"
+        facts = model.load_facts(args.model_id)
+        jobs = plan_jobs(find_sources(facts.params, scratch, args), facts, share, args)
+        todo = [job for job in jobs if not results.is_finished(job.folder, job.recorded, args.overwrite)]
+        try:
+            if todo:
+                paint(share.mine(todo), facts, share, args)
+            share.wait()
+        finally:
+            if share.is_main:
+                write_pages(jobs, args)
+        if share.is_main:
+            tell(jobs, todo, time.perf_counter() - started, args)
+        if piped(args):
+            with (jobs[0].folder / f"painted.{args.format}").open("rb") as file:
+                shutil.copyfileobj(file, sys.__stdout__.buffer)
+    failed = any(result["measured"]["edit performed"] == "no" for result in load_results(jobs))
+    return 1 if args.require_edit and failed else 0
+
+
+def piped(args: argparse.Namespace) -> bool:
+    """Whether the song comes from standard input, and the result goes to standard output."""
+    return args.audio == [STDIN]
+
+
+def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namespace) -> list[InputSong] | list[Sample]:
+    """What is to be painted into, all of it looked at: bad input is told before any work. Raises UserError."""
+    if args.audio is None:
+        splits = load_splits(args.dataset_id)
+        records: datasets.Dataset = held_out_split(splits) or next(iter(splits.values()))
+        require_columns(records, ["original_image", "edit_prompt", "edited_image"])
+        return read_samples(records.select(range(min(args.max_samples, len(records)))), args.task)
+    songs = []
+    for path in find_songs(args.audio, in_stems=args.without_stem is not None):
+        song = read_song(path, args.name, args.without_stem, args.bits, scratch)
+        if song.seconds < params.clip_seconds:
+            raise UserError(f"{path}: {song.seconds:.3f} s is shorter than a clip of {params.clip_seconds:.3f} s")
+        if args.start >= song.seconds:
+            raise UserError(f"{path}: --start {args.start} is beyond its end, {song.seconds:.3f} s")
+        if args.pan and song.channels != 2:
+            raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
+        audio.open_output(scratch / f"trial.{args.format}", song.rate, song.channels, song.bits).close()
+        songs.append(song)
     names = [song.name for song in songs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two of the songs are named {name!r}: paint them one at a time, with --name")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"two of the songs are named {twice!r}: paint them one at a time, with --name")
     return songs
 
 
-def open_song(path: Path, params: SpectrogramParams, scratch: Path, args: argparse.Namespace) -> InputSong:
-    """Look through an audio file, or through the sum of a song's stems without one of them, which is made first.
-
-    Raises UserError if it can't be read to its end, is too short, or can't be written as --format says.
-    """
-    if args.without_stem is None and path.is_dir():
-        raise UserError(f"{path}: a folder of stems needs --without_stem, the stem to leave out of the input")
-    name = args.name or path.resolve().name
-    if path.is_file() and not args.name:
-        name = name.removesuffix(stems.STEM_MP4).removesuffix(path.suffix)
-    source, bits = path, args.bits or audio.file_bits(path) if args.without_stem is None else args.bits or 16
-    if args.without_stem is not None:
-        source = scratch / f"{name}.wav"
-        backing = stems.sum_stems(stems.load_stems(stems.Song(path.name, path)), without=args.without_stem)
-        soundfile.write(source, backing.T, 44100, subtype="FLOAT")
-    samples = clipped = 0
-    with audio.open_audio(source) as file:
-        song = InputSong(name, source, file.samplerate, file.channels, bits, audio.read_tags(file), 0)
-        for block in file.blocks(audio.BLOCK_SAMPLES, dtype="float32", always_2d=True):
-            audio.check_audio(block, path)
-            samples += len(block)
-            clipped += int(np.count_nonzero(np.abs(block) > 1))
-    if samples < params.clip_seconds * song.rate:
-        raise UserError(f"{path}: {samples / song.rate:.3f} s is shorter than a clip of {params.clip_seconds:.3f} s")
-    if args.start * song.rate >= samples:
-        raise UserError(f"{path}: --start {args.start} is beyond its end, {samples / song.rate:.3f} s")
-    if args.pan and song.channels != 2:
-        raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
-    audio.open_output(scratch / f"trial.{args.format}", song.rate, song.channels, bits).close()
-    return replace(song, clipped=clipped)
+def plan_jobs(
+    sources: list[InputSong] | list[Sample], facts: model.ModelFacts, share: Share, args: argparse.Namespace
+) -> list[Job]:
+    """A job for each guidance, source and instruction. Without --seed an earlier run's is taken up, or one is drawn."""
+    common = {"model_id": args.model_id, "model_sha256": model.digest(args.model_id), "target": facts.target}
+    common |= {"num_candidates": args.num_candidates, "retries": args.retries}
+    if args.audio is not None:
+        names = ("start", "end", "without_stem", "stem_gain_db", "pan", "format")
+        common |= {name: getattr(args, name) for name in names}
+    grid = guidance_grid(args)
+    plans = [
+        (scales, source, prompt, guidance_folder(scales, args) / folder_name(source, prompt, args))
+        for scales in grid
+        for source in sources
+        for prompt in (args.prompt or [source.prompt])
+    ]
+    if args.seed is None:
+        earlier = None if args.overwrite else results.earlier_seed([folder for *_, folder in plans])
+        args.seed = share.agree(secrets.randbelow(2**31) if earlier is None else earlier)
+    jobs = []
+    for scales, source, prompt, folder in plans:
+        own = {"bits": source.bits} if isinstance(source, InputSong) else {}
+        task = source.task if isinstance(source, Sample) else args.task or read_task(prompt)
+        settings = sampling_settings(scales, facts, args)
+        told = asdict(settings) | {"prompt": prompt, "task": task} | common | own | {"input_sha256": source.sha256}
+        jobs.append(Job(source, folder, prompt, task, settings, told))
+    return jobs
 
 
-def paint_file(song: InputSong, painter: Painter, args: argparse.Namespace) -> dict[str, object]:
-    """Paint over a whole song and write its folder, once all is there. Returns the row of the closing table."""
-    folder = report.make_folder(args.base_save_path / song.name)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".painting-") as scratch:
-        row, results = paint_into(song, painter, Path(scratch), args)
-        for path in results:
+def guidance_grid(args: argparse.Namespace) -> list[tuple[float | None, float | None]]:
+    """Text and image guidance of every run; None stands for the model's own."""
+    return list(itertools.product(args.guidance_scale or [None], args.image_guidance_scale or [None]))
+
+
+def guidance_folder(scales: tuple[float | None, float | None], args: argparse.Namespace) -> Path:
+    """Where the results with this guidance go: a folder of its own only if there are several."""
+    if len(guidance_grid(args)) == 1:
+        return args.base_save_path
+    said = [f"{name}-{scale:g}" for name, scale in zip(("text", "image"), scales, strict=True) if scale is not None]
+    return args.base_save_path / "-".join(said)
+
+
+def folder_name(source: InputSong | Sample, prompt: str, args: argparse.Namespace) -> str:
+    """A name for a person to find: the song's, or the sample's number and its instruction."""
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
+    if isinstance(source, Sample):
+        return f"{source.name}-{slug}"
+    return f"{source.name}-{slug}" if len(args.prompt) > 1 else source.name
+
+
+def sampling_settings(
+    scales: tuple[float | None, float | None], facts: model.ModelFacts, args: argparse.Namespace
+) -> Settings:
+    """How a job is sampled, as the flags say."""
+    return choose_settings(
+        facts,
+        *scales,
+        steps=args.num_inference_steps,
+        seed=args.seed,
+        scheduler=args.scheduler,
+        guidance_rescale=args.guidance_rescale,
+        guidance_interval=tuple(args.guidance_interval),
+        negative_prompt=args.negative_prompt,
+    )
+
+
+def paint(jobs: list[Job], facts: model.ModelFacts, share: Share, args: argparse.Namespace) -> None:
+    """Paint a process's share of the jobs, with a model that is loaded once."""
+    device = args.device or share.device
+    pipeline = model.load_pipeline(args.model_id, str(device), choose_dtype(device, args.precision))
+    if args.compile:
+        pipeline.unet.compile()
+    for prompt in dict.fromkeys(job.prompt for job in jobs):
+        if not prompt.strip():
+            print("warning: the instruction is empty: the model paints what it likes", file=sys.stderr)
+        if unread := unread_text(pipeline.tokenizer, prompt):
+            print(f"warning: the instruction is too long for the model, from {unread[:60]!r} on", file=sys.stderr)
+    converter = SpectrogramConverter(facts.params, str(device))
+    painter = Painter(pipeline, converter, facts.target, args.batch_size, args.quiet)
+    if args.audio is not None:
+        for job in jobs:
+            paint_song(job, painter, args)
+        return
+    with tqdm(total=len(jobs), unit="sample", disable=args.quiet) as progress:
+        for _, group in itertools.groupby(jobs, key=lambda job: job.settings):
+            alike = list(group)
+            for first in range(0, len(alike), args.batch_size):
+                batch = alike[first : first + args.batch_size]
+                paint_samples(batch, painter, args)
+                progress.update(len(batch))
+
+
+def paint_song(job: Job, painter: Painter, args: argparse.Namespace) -> None:
+    """Paint over a whole song and write its folder, once all is there."""
+    rate = painter.converter.params.sample_rate
+    if not args.quiet:
+        print(f"{job.source.name}: {job.prompt}")
+    with results.working_folder(job.folder) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        mono = Path(scratch) / "model-input.wav"
+        with soundfile.SoundFile(mono, "w", rate, 1, "FLOAT", format="RF64") as file:
+            for block in audio.mono_blocks(job.source.path, rate):
+                file.write(block)
+            samples = file.tell()
+        region = Region(int(args.start * rate), samples if args.end is None else min(int(args.end * rate), samples))
+        tried: list[Tried] = []
+        with open_view(mono, region, painter) as view:
+            for attempts in plan_rounds(job.settings, args.num_candidates, args.retries):
+                for attempt in attempts:
+                    answer = report.make_folder(Path(scratch) / str(attempt.number))
+                    stem = answer / "model-stem.wav"
+                    noise = attempt.noise_name(job.source.name)
+                    view.paint(stem, job.prompt, job.task, noise, attempt.settings)
+                    tried.append(mix_answer(job, attempt, mono, stem, region, painter, args))
+                    stem.unlink()
+                    for loser in tried:
+                        if loser is not best(tried):
+                            shutil.rmtree(Path(scratch) / str(loser.attempt.number), ignore_errors=True)
+                if is_settled(tried):
+                    break
+        for path in (Path(scratch) / str(best(tried).attempt.number)).iterdir():
             path.replace(folder / path.name)
-    row = {"result": str(folder)} | row
-    settings = asdict(painter.settings) | {"prompt": args.prompt, "model_id": args.model_id, "target": painter.target}
-    settings |= {"start_seconds": args.start, "end_seconds": args.end}
-    settings |= {"pan": args.pan, "stem_gain_db": args.stem_gain_db}
-    report.save_json(folder / "result.json", row | settings)
-    return row
+        tracks = [(name, f"{name}.{args.format}", f"{name}.png") for name in ("input", "painted", "stem")]
+        save_result(folder, job, job.source.seconds, tried, tracks, painter.converter.params)
 
 
-def paint_into(
-    song: InputSong, painter: Painter, folder: Path, args: argparse.Namespace
-) -> tuple[dict[str, object], list[Path]]:
-    """Paint over a whole song, with every file in `folder`. Returns what was measured, and the files to keep."""
-    rate, task = painter.converter.params.sample_rate, args.task or read_task(args.prompt)
-    mono, mono_stem = folder / "model-input.wav", folder / "model-stem.wav"
-    with soundfile.SoundFile(mono, "w", rate, 1, "FLOAT", format="RF64") as file:
-        for block in audio.mono_blocks(song.path, rate):
-            file.write(block)
-        samples = file.tell()
-    region = Region(int(args.start * rate), samples if args.end is None else min(int(args.end * rate), samples))
-    paint_song(mono, mono_stem, args.prompt, task, song.name, painter, region)
+def mix_answer(
+    job: Job,
+    attempt: Attempt,
+    mono: Path,
+    mono_stem: Path,
+    region: Region,
+    painter: Painter,
+    args: argparse.Namespace,
+) -> Tried:
+    """Mix a painted stem into the song's own samples, beside the stem's file, with pictures; and measure it."""
+    song, folder = job.source, mono_stem.parent
     files = {name: folder / f"{name}.{args.format}" for name in ("input", "painted", "stem")}
     layers = Layers(song.path, mono_stem, args.start, math.inf if args.end is None else args.end)
-    limited = mix_song(layers, task, Placement(args.stem_gain_db, args.pan), song.bits, files, song.tags)
-    overview = Overview(painter.converter, samples)
-    overview.look(mono, files["stem"], task)
-    pictures = {folder / f"{name}.png": picture for name, picture in overview.pictures().items()}
-    for path, picture in pictures.items():
-        save_png(picture, path)
-    row = result_row(task, overview.edit()) | {
-        "voiced %": 100 * overview.voicing().voiced_share,
-        "median pitch Hz": overview.voicing().median_f0_hz,
-        "limited dB": limited.most_db,
-        "samples limited": limited.samples,
-        "input samples clipped": song.clipped,
-    }
-    return row, [*files.values(), *pictures]
+    limited = mix_song(layers, job.task, Placement(args.stem_gain_db, args.pan), song.bits, files, song.tags)
+    overview = Overview(painter.converter, soundfile.info(mono).frames)
+    overview.look(mono, files["stem"], job.task, region.start, region.end)
+    for name, picture in overview.pictures().items():
+        save_png(picture, folder / f"{name}.png")
+    more = {"limited dB": limited.most_db, "samples limited": limited.samples, "input samples clipped": song.clipped}
+    if args.format in LOSSLESS:
+        more["backing samples changed"] = backing_changes(files, job.task, song.bits)
+    return Tried(attempt, job.task, job.prompt, overview.measured(), more)
 
 
-def load_records(args: argparse.Namespace) -> datasets.Dataset:
-    """The dataset's first records: of its held-out split, or its only one."""
-    splits = load_splits(args.dataset_id)
-    records = held_out_split(splits) or next(iter(splits.values()))
-    require_columns(records, ["original_image", "edit_prompt", "edited_image"])
-    return records.select(range(min(args.max_samples, len(records))))
-
-
-def paint_records(records: datasets.Dataset, painter: Painter, args: argparse.Namespace) -> list[dict[str, object]]:
-    """Edit the pictures of a dataset and write each sample's folder; the closing table has a row a sample."""
-    target = dataset_target(records)
-    rows = []
-    with tqdm(total=len(records), unit="sample") as progress:
-        for first in range(0, len(records), painter.batch_size):
-            batch = records.select(range(first, min(first + painter.batch_size, len(records))))
-            names = [f"sample-{first + number:03d}" for number in range(len(batch))]
-            images, prompts = list(batch["original_image"]), list(batch["edit_prompt"])
-            edited = edit_images(painter.pipeline, images, prompts, names, painter.settings)
-            unedited = unedited_images(images, painter)
-            for name, record, before, after in zip(names, batch, unedited, edited, strict=True):
-                rows.append(save_sample(name, record, (before, after), target, painter, args))
-                progress.update()
-    return rows
+def paint_samples(jobs: list[Job], painter: Painter, args: argparse.Namespace) -> None:
+    """Edit the pictures of a few samples that are sampled alike, and write their folders."""
+    unedited = unedited_images([job.source.original for job in jobs], painter)
+    soundings = [Sounding(job.source, painter.converter) for job in jobs]
+    tried: list[list[Tried]] = [[] for _ in jobs]
+    answers: list[dict[int, tuple[Image.Image, torch.Tensor]]] = [{} for _ in jobs]
+    for attempts in plan_rounds(jobs[0].settings, args.num_candidates, args.retries):
+        waiting = [number for number in range(len(jobs)) if not (tried[number] and is_settled(tried[number]))]
+        asked = list(itertools.product(waiting, attempts))
+        for first in range(0, len(asked), painter.batch_size):
+            some = asked[first : first + painter.batch_size]
+            painted = edit_images(
+                painter.pipeline,
+                [jobs[number].source.original for number, _ in some],
+                [jobs[number].prompt for number, _ in some],
+                [attempt.noise_name(jobs[number].source.sha256) for number, attempt in some],
+                some[0][1].settings,
+            )
+            for (number, attempt), picture in zip(some, painted, strict=True):
+                job, sounding = jobs[number], soundings[number]
+                stem = sounding.stem(unedited[number], picture, painter.target)
+                tried[number].append(Tried(attempt, job.task, job.prompt, sounding.measured(stem)))
+                answers[number][attempt.number] = picture, stem
+    for number, job in enumerate(jobs):
+        picture, stem = answers[number][best(tried[number]).attempt.number]
+        save_sample(job, soundings[number], (unedited[number], picture), stem, tried[number], painter)
 
 
 def save_sample(
-    name: str,
-    record: dict,
+    job: Job,
+    sounding: Sounding,
     pictures: tuple[Image.Image, Image.Image],
-    target: str,
+    stem: torch.Tensor,
+    tried: list[Tried],
     painter: Painter,
-    args: argparse.Namespace,
-) -> dict[str, object]:
-    """Write one sample's pictures and, by Griffin-Lim, its sound: original, painted and target.
+) -> None:
+    """Write one sample's pictures and sound: original, painted, stem and target.
 
-    `pictures` are what the model makes of the input unedited and edited; `target` says what the record's is.
+    `pictures` are what the model makes of the input unedited and edited.
     """
-    exif = record["original_image"].getexif()
-    params = SpectrogramParams.from_exif(exif)
-    max_value = float(exif.get(ExifTags.MAX_VALUE, 1.0))
-    original, true, before, after = (
-        spectrogram_from_image(image, params, max_value)
-        for image in (record["original_image"], record["edited_image"], *pictures)
-    )
-    task = args.task or record.get("task") or read_task(record["edit_prompt"])
-    mels = {
-        "original": original,
-        "painted": after if painter.target == "mix" else np.maximum(apply_edit(task, original, after), 0),
-        "target": true if target == "mix" else np.maximum(apply_edit(task, original, true), 0),
-    }
-    slug = re.sub(r"[^a-z0-9]+", "-", record["edit_prompt"].lower()).strip("-")[:60]
-    folder = report.make_folder(args.base_save_path / f"{name}-{slug}")
-    converter = painter.converter
-    sounds = {kind: waveform_from_mel_amplitudes(converter, torch.from_numpy(mel)).cpu() for kind, mel in mels.items()}
-    peak = max(float(sound.abs().max()) for sound in sounds.values())
-    gain = 1 / peak if peak > 1 or ExifTags.MAX_VALUE not in exif else 1.0  # without the tag the level is unknown
-    for kind, mel in mels.items():
-        save_png(image_from_spectrogram(mel, params, max_value), folder / f"{kind}.png")
-        audio.save_wav(folder / f"{kind}.wav", gain * sounds[kind].numpy(), params.sample_rate)
-    stem = np.maximum(changed_stem(task, before, after - before), 0) if painter.target == "mix" else after
-    row = {"result": str(folder)} | result_row(task, metrics.measure_edit(stem.mean(axis=0), original.mean(axis=0)))
-    settings = asdict(painter.settings) | {"prompt": record["edit_prompt"], "model_id": args.model_id}
-    report.save_json(folder / "result.json", row | settings | {"target": painter.target})
-    return row
+    sample, params = job.source, job.source.params
+    true = sounding.stem(sample.original, sample.edited, sample.target)
+    signals = {"original": sounding.backing, "painted": sounding.result(stem), "stem": stem}
+    signals["target"] = sounding.result(true)
+    peak = max(float(signal.abs().max()) for signal in signals.values())
+    gain = 1 / max(peak, 1e-9) if peak > 1 or sample.max_value is None else 1.0  # else the level is unknown
+    shown = sample.shown(*pictures, painter.target)
+    with results.working_folder(job.folder) as folder:
+        for name, signal in signals.items():
+            audio.save_wav(folder / f"{name}.wav", gain * signal.numpy(), params.sample_rate)
+            save_png(
+                image_from_spectrogram(shown[name], params, float(sample.max_value or 1.0)), folder / f"{name}.png"
+            )
+        tracks = [(name, f"{name}.wav", f"{name}.png") for name in signals]
+        save_result(folder, job, params.clip_seconds, tried, tracks, params, sounding.controls(painter.target))
 
 
-def result_row(task: str, edit: metrics.Edit) -> dict[str, object]:
-    """What the closing table says of an edit; a verdict only on "add"."""
-    return {
-        "task": task,
-        "stem level dB": edit.level_db,
-        "active %": 100 * edit.active_share,
-        "edit performed": ("yes" if edit.performed else "no") if task == "add" else "-",
+def save_result(
+    folder: Path,
+    job: Job,
+    length: float,
+    tried: list[Tried],
+    tracks: list[tuple[str, str, str]],
+    params: SpectrogramParams,
+    controls: dict[str, Measured] | None = None,
+) -> None:
+    """Write a sample's animated comparison and, last, its record."""
+    pictures = {name: Image.open(folder / picture) for name, _, picture in tracks}
+    report.save_animation(folder / COMPARISON, {name: pictures[name] for name in pictures if name != "stem"})
+    kept = best(tried)
+    record = {
+        "sample": job.folder.name,
+        "title": job.source.title,
+        "prompt": job.prompt,
+        "measured": kept.measured.row(job.task) | kept.more,
+        "controls": {answer: measured.row(job.task) for answer, measured in (controls or {}).items()},
+        "kept attempt": kept.attempt.number,
+        "attempts": [one.record() for one in tried],
+        "settings": job.recorded,
+        "seconds": length,
+        "columns": next(iter(pictures.values())).width,
+        "min_frequency": params.min_frequency,
+        "max_frequency": params.max_frequency,
+        "tracks": [dict(zip(("name", "sound", "picture"), track, strict=True)) for track in tracks],
+        "comparison": COMPARISON,
     }
+    report.save_json(folder / results.RECORD, record)
+
+
+def load_results(jobs: list[Job]) -> list[dict]:
+    """What the folders of finished jobs say."""
+    paths = [job.folder / results.RECORD for job in jobs]
+    return [report.load_json(path) for path in paths if path.is_file()]
+
+
+def write_pages(jobs: list[Job], args: argparse.Namespace) -> None:
+    """Write the page of every folder of samples, and the one over all guidance scales if there are several."""
+    folders = list(dict.fromkeys(job.folder.parent for job in jobs))
+    for folder in folders:
+        results.write_overview(folder)
+    if len(folders) > 1:
+        results.write_search(args.base_save_path, folders)
+
+
+def tell(jobs: list[Job], todo: list[Job], spent: float, args: argparse.Namespace) -> None:
+    """Print what came of it: a row a sample, the table over all, and where to look."""
+    if args.quiet:
+        return
+    records = load_results(jobs)
+    print(report.table([{"result": str(job.folder)} | row["measured"] for job, row in zip(jobs, records, strict=True)]))
+    if len(jobs) > 1:
+        print(report.table(results.summary(records)))
+    there = f", {len(jobs) - len(todo)} were there already" if len(todo) < len(jobs) else ""
+    print(f"painted {len(todo)} in {spent:.1f} s{there}; seed {args.seed}")
+    if not piped(args):
+        print(f"look and listen: {args.base_save_path / results.PAGE}")
 
 
 if __name__ == "__main__":

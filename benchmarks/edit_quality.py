@@ -10,23 +10,21 @@ import argparse
 import sys
 from pathlib import Path
 
-import datasets
-import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from riffusion import metrics, model, report
-from riffusion.dataset import dataset_target, held_out_split, load_splits
+from riffusion import model, report
+from riffusion.dataset import held_out_split, load_splits
 from riffusion.errors import UserError
-from riffusion.image import spectrogram_from_image
 from riffusion.painting import Painter, unedited_images
-from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
+from riffusion.results import summarise
 from riffusion.runtime import run_script
-from riffusion.sampling import choose_settings, edit_images
-from riffusion.spectrogram import ExifTags, SpectrogramConverter
+from riffusion.samples import Sample, Sounding, read_samples
+from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
+from riffusion.schedulers import SCHEDULERS
+from riffusion.spectrogram import SpectrogramConverter
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,7 +34,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--dataset_id", required=True, help="folder of held-out pairs")
     add("--max_samples", type=int, default=50, help="pairs, chosen at random (default: %(default)s)")
     add("--seeds", type=int, nargs="+", default=[0], help="seeds to paint each pair with (default: 0)")
-    add("--num_inference_steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    add("--num_inference_steps", type=int, default=DEFAULT_STEPS, help="denoising steps (default: %(default)s)")
+    add("--scheduler", choices=SCHEDULERS, default=DEFAULT_SCHEDULER, help="how they are taken (default: %(default)s)")
     add("--guidance_scale", type=float, help="text guidance (default: the model's)")
     add("--image_guidance_scale", type=float, help="image guidance (default: the model's)")
     add("--batch_size", type=int, default=4, help="pictures sampled together (default: %(default)s)")
@@ -45,78 +44,59 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
-    pairs = held_out_pairs(args)
     facts = model.load_facts(args.model_id)
-    if dataset_target(pairs) != facts.target:
-        raise UserError(f"the pairs' target is {dataset_target(pairs)!r}, the model's is {facts.target!r}")
+    samples = held_out_samples(args.dataset_id, args.max_samples, facts.target)
     pipeline = model.load_pipeline(args.model_id, "cpu", torch.float32)
-    converter = SpectrogramConverter(facts.params)
-    originals, targets = list(pairs["original_image"]), list(pairs["edited_image"])
-    rows = [
-        measure("copy the input", originals, originals, originals, converter, facts.target),
-        measure("oracle", originals, originals, targets, converter, facts.target),
-    ]
+    painter = Painter(pipeline, SpectrogramConverter(facts.params), facts.target, args.batch_size)
+    soundings = [Sounding(sample, painter.converter) for sample in tqdm(samples, desc="sounding the inputs")]
+    rows = control_rows(soundings, facts.target)
     for seed in args.seeds:
         settings = choose_settings(
-            facts, args.guidance_scale, args.image_guidance_scale, args.num_inference_steps, seed
+            facts,
+            args.guidance_scale,
+            args.image_guidance_scale,
+            args.num_inference_steps,
+            seed,
+            scheduler=args.scheduler,
         )
-        painter = Painter(pipeline, converter, facts.target, settings, args.batch_size)
-        unedited, painted = paint(pairs, painter)
-        rows.append(measure(f"model, seed {seed}", originals, unedited, painted, converter, facts.target))
+        rows.append(summarise(f"model, seed {seed}", paint(soundings, painter, settings)))
     print(report.table(rows))
     if args.json is not None:
         report.save_json(args.json, {"settings": vars(args), "rows": rows})
     return 0
 
 
-def held_out_pairs(args: argparse.Namespace) -> datasets.Dataset:
-    """A random choice of the folder's pairs, the same every time."""
-    splits = load_splits(args.dataset_id)
-    pairs = held_out_split(splits) or next(iter(splits.values()))
-    pairs = pairs.shuffle(seed=0)
-    return pairs.select(range(min(args.max_samples, len(pairs))))
+def held_out_samples(dataset_id: str, most: int, target: str) -> list[Sample]:
+    """A random choice of the folder's samples, the same every time. Raises UserError if they aren't of that target."""
+    splits = load_splits(dataset_id)
+    pairs = (held_out_split(splits) or next(iter(splits.values()))).shuffle(seed=0)
+    samples = read_samples(pairs.select(range(min(most, len(pairs)))), None)
+    if samples[0].target != target:
+        raise UserError(f"the pairs' target is {samples[0].target!r}, the model's is {target!r}")
+    return samples
 
 
-def paint(pairs: datasets.Dataset, painter: Painter) -> tuple[list[Image.Image], list[Image.Image]]:
-    """What to compare with and the model's answer, for every pair's original and instruction."""
-    unedited, painted = [], []
-    for first in tqdm(range(0, len(pairs), painter.batch_size), desc=f"painting, seed {painter.settings.seed}"):
-        batch = pairs[first : first + painter.batch_size]
-        originals = batch["original_image"]
-        names = [f"pair {first + number}" for number in range(len(originals))]
-        unedited += unedited_images(originals, painter)
-        painted += edit_images(painter.pipeline, originals, batch["edit_prompt"], names, painter.settings)
-    return unedited, painted
+def control_rows(soundings: list[Sounding], target: str) -> list[dict[str, object]]:
+    """The rows of answers that are known."""
+    controls = [(sounding.sample.task, sounding.controls(target)) for sounding in tqdm(soundings, desc="control rows")]
+    return [summarise(name, [measured[name].row(task) for task, measured in controls]) for name in controls[0][1]]
 
 
-def measure(
-    row: str,
-    originals: list[Image.Image],
-    unedited: list[Image.Image],
-    answers: list[Image.Image],
-    converter: SpectrogramConverter,
-    target: str,
-) -> dict[str, object]:
-    """One row of the table: medians over all pairs of what was painted over the sound of their originals."""
-    edits, voiced = [], []
-    for pictures in tqdm(zip(originals, unedited, answers, strict=True), total=len(originals), desc=row):
-        max_value = float(pictures[0].getexif().get(ExifTags.MAX_VALUE, 1.0))
-        original, before, after = (
-            torch.from_numpy(spectrogram_from_image(picture, converter.params, max_value)) for picture in pictures
-        )
-        backing = waveform_from_mel_amplitudes(converter, original)
-        stem = painted_stem(converter, backing, before, after, target)
-        mels = [converter.mel_amplitudes_from_waveform(signal)[0].numpy() for signal in (stem, backing)]
-        edits.append(metrics.measure_edit(*mels))
-        voiced.append(metrics.measure_voicing(stem[0].numpy(), converter.params.sample_rate).voiced_share)
-    return {
-        "answer": row,
-        "edits": len(edits),
-        "performed %": 100 * float(np.mean([edit.performed for edit in edits])),
-        "level dB": float(np.median([edit.level_db for edit in edits])),
-        "active %": 100 * float(np.median([edit.active_share for edit in edits])),
-        "voiced %": 100 * float(np.median(voiced)),
-    }
+def paint(soundings: list[Sounding], painter: Painter, settings: Settings) -> list[dict[str, object]]:
+    """What is measured of the model's answer to every sample."""
+    rows = []
+    label = f"{settings.num_inference_steps} steps of {settings.scheduler}, seed {settings.seed}"
+    for first in tqdm(range(0, len(soundings), painter.batch_size), desc=label):
+        batch = soundings[first : first + painter.batch_size]
+        samples = [sounding.sample for sounding in batch]
+        originals = [sample.original for sample in samples]
+        names = [sample.sha256 for sample in samples]
+        unedited = unedited_images(originals, painter)
+        painted = edit_images(painter.pipeline, originals, [sample.prompt for sample in samples], names, settings)
+        for sounding, before, after in zip(batch, unedited, painted, strict=True):
+            stem = sounding.stem(before, after, painter.target)
+            rows.append(sounding.measured(stem).row(sounding.sample.task))
+    return rows
 
 
 if __name__ == "__main__":

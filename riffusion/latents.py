@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from riffusion.cache import Cache
 from riffusion.dataset import identify_picture
@@ -98,6 +98,12 @@ def encode_texts(text_encoder: CLIPTextModel, token_ids: Tensor) -> dict[str, Te
 def tokenize(parts: Parts, texts: list[str]) -> Tensor:
     """Token ids (texts, tokens), cut or padded to the tokenizer's length."""
     return parts.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+
+def unread_text(tokenizer: CLIPTokenizer, text: str) -> str:
+    """What of a text lies beyond the tokenizer's length, "" if nothing does."""
+    tokens = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    return tokenizer.decode(tokens[tokenizer.model_max_length - 2 :])  # one for the beginning, one for the end
 
 
 def latent_shape(vae: AutoencoderKL, picture: Image.Image) -> tuple[int, int, int]:

@@ -93,6 +93,35 @@ def measure_voicing(waveform: np.ndarray, sample_rate: int) -> Voicing:
     return meter.result()
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a painted stem."""
+
+    edit: Edit
+    voicing: Voicing
+
+    def performed(self, task: str) -> bool | None:
+        """The verdict: whether "add" painted a new part, or "keep" none. Of other tasks it can't be told."""
+        if task == "keep":
+            return self.edit.active_share < MIN_ACTIVE_SHARE
+        return self.edit.performed if task == "add" else None
+
+    def row(self, task: str) -> dict[str, object]:
+        """All of it, as tables and results.json name it."""
+        return {
+            "edit performed": {True: "yes", False: "no", None: "-"}[self.performed(task)],
+            "stem level dB": self.edit.level_db,
+            "active %": 100 * self.edit.active_share,
+            "voiced %": 100 * self.voicing.voiced_share,
+            "median pitch Hz": self.voicing.median_f0_hz,
+        }
+
+
+def measure_stem(stem: np.ndarray, mels: np.ndarray, sample_rate: int) -> Measured:
+    """Measure a painted stem (samples,), given its mel amplitudes and the backing's (2, bands, frames)."""
+    return Measured(measure_edit(mels[0], mels[1]), measure_voicing(stem, sample_rate))
+
+
 def log_spectral_distance(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:
     """Mean over time of the rms difference of two log power spectra below 9.5 kHz, in dB; both are (samples,)."""
     spectra = [librosa.stft(signal.astype(np.float32), n_fft=2048, hop_length=512) for signal in (estimate, reference)]

@@ -11,7 +11,7 @@ import soundfile
 from scipy.ndimage import minimum_filter1d
 
 from riffusion import audio
-from riffusion.edits import apply_edit_exactly
+from riffusion.edits import apply_edit, apply_edit_exactly
 from riffusion.errors import UserError
 
 BLOCK_SAMPLES = 1 << 16  # mixed at a time
@@ -107,6 +107,17 @@ def mix_song(
             raise UserError(f"{path}: could not be written whole; is the disk full?")
     below = limits < 1
     return Limited(abs(float(20 * np.log10(limits.min(initial=1)))), float(below.sum() * cell / rate), cut)
+
+
+def backing_changes(results: dict[str, Path], task: str, bits: int) -> int:
+    """In how many samples of the written files what `mix_song` promises of the input doesn't hold."""
+    changes = 0
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(audio.open_audio(path)) for name, path in results.items()}
+        blocks = {name: audio.integer_blocks(file, bits, BLOCK_SAMPLES) for name, file in files.items()}
+        for original, painted, stem in zip(blocks["input"], blocks["painted"], blocks["stem"], strict=True):
+            changes += int(np.count_nonzero(painted != apply_edit(task, original, stem)))
+    return changes
 
 
 def limiter_gains(

@@ -1,5 +1,6 @@
 """The model's parts: loading them, widening the UNet for its second picture, and what the model says of itself."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,6 +74,18 @@ def load_facts(model_id: str, revision: str | None = None, cache_dir: Path | Non
         raise UserError(f"{path}: not the facts of a model ({error})") from error
 
 
+def digest(model_id: str) -> str | None:
+    """SHA-256 of a model folder's UNet, hexadecimal; None of a model on the Hub, whose name says which one it is."""
+    weights = sorted((Path(model_id) / "unet").glob("*.safetensors"))
+    if not weights:
+        return None
+    both = hashlib.sha256()
+    for path in weights:
+        with path.open("rb") as file:
+            both.update(hashlib.file_digest(file, "sha256").digest())
+    return both.hexdigest()
+
+
 def load_parts(name: str, revision: str | None, variant: str | None, cache_dir: Path | None) -> Parts:
     """Parts of a checkpoint folder or Hub model, weights in float32. Raises UserError if one can't be had."""
 
@@ -120,6 +133,7 @@ def load_pipeline(model_id: str, device: str, dtype: torch.dtype) -> StableDiffu
             "train it first with train_instruct_pix2pix.py"
         )
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.unet.to(memory_format=torch.channels_last)
     return pipeline.to(device)
 
 

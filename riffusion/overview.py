@@ -9,7 +9,7 @@ from PIL import Image
 
 from riffusion import audio
 from riffusion.image import image_from_pixels, pixels_from_mel
-from riffusion.metrics import Edit, EditMeter, Voicing, VoicingMeter
+from riffusion.metrics import EditMeter, Measured, VoicingMeter
 from riffusion.spectrogram import SpectrogramConverter
 
 BLOCK_FRAMES = 2048  # looked at together: 20 s
@@ -29,17 +29,25 @@ class Overview:
         self.columns: dict[str, list[np.ndarray]] = {"input": [], "stem": [], "painted": []}  # levels
         self.edit_meter, self.voicing_meter = EditMeter(), VoicingMeter()
 
-    def look(self, song: Path, stem: Path, task: str) -> None:
-        """Look at a song and the stem that was painted over it, both mixed down to mono."""
+    def look(self, song: Path, stem: Path, task: str, start: int = 0, end: int | None = None) -> None:
+        """Look at a song and the stem that was painted over it, both mixed down to mono.
+
+        It is measured from sample `start` to `end`, at the model's sample rate: where the stem was to be painted.
+        """
         rate, hop = self.converter.params.sample_rate, self.converter.params.hop_length
         sign = {"add": 1.0, "remove": -1.0}.get(task)
         painted = [0.0, 1.0] if sign is None else [1.0, sign]
         mixes = torch.tensor([[1.0, 0.0], [0.0, 1.0], painted])
+        place = 0  # in frames
         for block, margin in framed_blocks(song, stem, rate, hop):
             mels = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(block), mixes).cpu().numpy()
             mels = mels[..., margin : margin + BLOCK_FRAMES]
-            self.edit_meter.add(mels[1], mels[0])
-            self.voicing_meter.add(block[1, margin * hop :], rate)
+            first = max(start // hop - place, 0)
+            last = mels.shape[-1] if end is None else end // hop - place
+            place += mels.shape[-1]
+            if first < min(last, mels.shape[-1]):
+                self.edit_meter.add(mels[1, :, first:last], mels[0, :, first:last])
+                self.voicing_meter.add(block[1, (margin + first) * hop : (margin + last) * hop], rate)
             for name, mel in zip(self.columns, mels, strict=True):
                 self.columns[name].append(self.shrunk(mel).astype(np.float16))
 
@@ -63,13 +71,9 @@ class Overview:
                 picture.getexif().clear()
         return pictures
 
-    def edit(self) -> Edit:
-        """Was a new part painted?"""
-        return self.edit_meter.result()
-
-    def voicing(self) -> Voicing:
-        """How much of it is sung, and how high."""
-        return self.voicing_meter.result()
+    def measured(self) -> Measured:
+        """Was a new part painted, how much of it is sung, and how high?"""
+        return Measured(self.edit_meter.result(), self.voicing_meter.result())
 
 
 def framed_blocks(song: Path, stem: Path, rate: int, hop: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -1,6 +1,7 @@
 """A model painting over a song of any length, in windows that are sampled together and sounded one after another."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +26,13 @@ FADE_SECONDS = 0.03  # at both ends of what is painted, so that it neither begin
 
 @dataclass
 class Painter:
-    """A model, what its edited pictures show ("mix" or "stem"), and how to sample it."""
+    """A model, what its edited pictures show ("mix" or "stem"), and how many pictures it samples together."""
 
     pipeline: StableDiffusionInstructPix2PixPipeline
     converter: SpectrogramConverter
     target: str
-    settings: Settings
     batch_size: int
+    quiet: bool = False
 
 
 @dataclass
@@ -48,39 +49,47 @@ class Region:
         return Region(start, min(max(self.end, start + least), samples))
 
 
-def paint_song(mono: Path, stem: Path, prompt: str, task: str, name: str, painter: Painter, region: Region) -> None:
-    """Write the stem that an instruction is about, as long as the song and silent outside the region.
+@contextmanager
+def open_view(mono: Path, region: Region, painter: Painter) -> Iterator["View"]:
+    """A song, mono at the model's sample rate, ready to be painted over in a region: its windows are encoded.
 
-    Both files are mono at the model's sample rate, `stem` a wav of floats. `name` chooses the noise. Memory grows with
-    the length only by the latents, a thousandth of the sound.
+    Memory grows with the length only by the latents, a thousandth of the sound.
     """
     with soundfile.SoundFile(mono) as song:
-        params = painter.converter.params
-        view = View(song, region.grown(params.clip_samples, song.frames), painter)
-        conditions, scales = view.encode()
-        with tqdm(total=len(view.frames.starts) * painter.settings.num_inference_steps, unit="step", desc=name) as bar:
-            latents = sample(
-                painter.pipeline, conditions, [prompt], [name], painter.settings, view.columns, painter.batch_size, bar
-            )
-        with soundfile.SoundFile(stem, "w", params.sample_rate, 1, "FLOAT", format="RF64") as file:
-            write_silence(file, view.region.start)
-            sounded = view.sound(latents[0], conditions, scales, task)
-            for painted in tqdm(sounded, total=len(view.frames.starts), desc="sound", unit="clip"):
-                place = file.tell()
-                file.write(painted[0] * envelope(place, painted.shape[1], region, params.sample_rate))
-            write_silence(file, song.frames - file.tell())
+        yield View(song, region, painter)
 
 
 class View:
-    """A region of a song, open for reading, through the windows of a model."""
+    """A region of a song, and as much around it as makes a clip, through the windows of a model."""
 
-    def __init__(self, song: soundfile.SoundFile, region: Region, painter: Painter):
-        self.song, self.region, self.painter = song, region, painter
+    def __init__(self, song: soundfile.SoundFile, painted: Region, painter: Painter):
+        self.song, self.painted, self.painter = song, painted, painter
         self.params = painter.converter.params
+        self.region = painted.grown(self.params.clip_samples, song.frames)
         factor = latent_factor(painter.pipeline.vae)
-        frames = (region.end - region.start) // self.params.hop_length + 1
+        frames = (self.region.end - self.region.start) // self.params.hop_length + 1
         self.columns = lay_windows(-(-frames // factor), -(-self.params.num_frames // factor))
         self.frames: Canvas = self.columns.scaled(factor)
+        self.conditions, self.scales = self.encode()
+
+    def paint(self, stem: Path, prompt: str, task: str, noise: str, settings: Settings) -> None:
+        """Write the stem that an instruction is about, as long as the song and silent outside the painted region.
+
+        It is a mono wav of floats at the model's sample rate. `noise` is a name that chooses the noise.
+        """
+        windows, painter = len(self.frames.starts), self.painter
+        steps = windows * settings.num_inference_steps
+        with tqdm(total=steps, unit="step", desc="painting", disable=painter.quiet) as bar:
+            latents = sample(
+                painter.pipeline, self.conditions, [prompt], [noise], settings, self.columns, painter.batch_size, bar
+            )
+        with soundfile.SoundFile(stem, "w", self.params.sample_rate, 1, "FLOAT", format="RF64") as file:
+            write_silence(file, self.region.start)
+            sounded = self.sound(latents[0], task)
+            for part in tqdm(sounded, total=windows, desc="sound", unit="clip", disable=painter.quiet):
+                place = file.tell()
+                file.write(part[0] * envelope(place, part.shape[1], self.painted, self.params.sample_rate))
+            write_silence(file, self.song.frames - file.tell())
 
     def waveform(self, start_frame: int) -> Tensor:
         """The samples (1, samples) of a window, with silence after the region's end."""
@@ -110,7 +119,7 @@ class View:
             conditions.append(encode_images(self.painter.pipeline, [picture]))
         return torch.cat(conditions), scales
 
-    def sound(self, latents: Tensor, conditions: Tensor, scales: np.ndarray, task: str) -> Iterator[np.ndarray]:
+    def sound(self, latents: Tensor, task: str) -> Iterator[np.ndarray]:
         """What was painted, window by window: float32 (1, samples), one after another up to the region's end.
 
         Each window sounds from the middle of what it shares with the one before; up to there it continues that
@@ -122,11 +131,12 @@ class View:
         change = torch.zeros(1, 0)  # what the window before painted, from its own start on
         for number, (start, column) in enumerate(zip(self.frames.starts, self.columns.starts, strict=True)):
             waveform = self.waveform(start)
-            black = scales[start : start + self.frames.width]
+            black = self.scales[start : start + self.frames.width]
             after = self.mel(latents[None, ..., column : column + self.columns.width], black)
             before = after
             if painter.target == "mix":
-                before = self.mel(conditions[number : number + 1] * painter.pipeline.vae.config.scaling_factor, black)
+                unedited = self.conditions[number : number + 1] * painter.pipeline.vae.config.scaling_factor
+                before = self.mel(unedited, black)
             prior = None
             if number:
                 passed = (start - self.frames.starts[number - 1]) * hop

@@ -1,13 +1,53 @@
-"""Several processes that train together: how they agree, how long they wait, and how they are told to stop."""
+"""Several processes that work together: how they agree, how long they wait, and how they are told to stop."""
 
 import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
+from typing import TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
+
+Item = TypeVar("Item")
 
 PATIENCE = timedelta(hours=2)  # of processes that wait for one which encodes or validates
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process among those that `accelerate launch` has started: the only one without it."""
+
+    state: PartialState
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is the one that writes what there is only one of."""
+        return self.state.is_main_process
+
+    @property
+    def device(self) -> torch.device:
+        """Its GPU, or the CPU."""
+        return self.state.device
+
+    def mine(self, items: Sequence[Item]) -> list[Item]:
+        """Its part of what all of them do."""
+        return list(items[self.state.process_index :: self.state.num_processes])
+
+    def agree(self, value: Item) -> Item:
+        """The main process's value, in all of them."""
+        return broadcast_object_list([value])[0] if self.state.num_processes > 1 else value
+
+    def wait(self) -> None:
+        """Until all of them are here."""
+        self.state.wait_for_everyone()
+
+
+def this_share() -> Share:
+    """The share of this process."""
+    return Share(PartialState(timeout=PATIENCE))
 
 
 def any_process(accelerator: Accelerator, flag: bool) -> bool:

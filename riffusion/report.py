@@ -12,6 +12,8 @@ from riffusion.errors import UserError
 
 CAPTION_SIZE = 15  # pixels
 CAPTION_LINES = 3
+ANIMATION_WIDTH = 1024  # pixels at most
+ANIMATION_MS = 1000  # a picture
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -81,6 +83,18 @@ def contact_sheet(pairs: list[tuple[Image.Image, Image.Image]], captions: list[s
             cell.paste(ImageOps.expand(small, border=1, fill=160), (column * (width + 4), room))
         cells.append(cell)
     return picture_grid([cells[first : first + columns] for first in range(0, len(cells), columns)], gap=16)
+
+
+def save_animation(path: Path, pictures: dict[str, Image.Image]) -> None:
+    """Pictures of one size one after another, each under its name, as an animated WebP."""
+    frames = []
+    for name, picture in pictures.items():
+        width = min(picture.width, ANIMATION_WIDTH)
+        frame = Image.new("L", (width, picture.height + CAPTION_SIZE + 8), 255)
+        frame.paste(picture.convert("L").resize((width, picture.height)), (0, CAPTION_SIZE + 8))
+        ImageDraw.Draw(frame).text((4, 2), name, fill=0, font=ImageFont.load_default(CAPTION_SIZE))
+        frames.append(frame)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=ANIMATION_MS, loop=0, quality=80)
 
 
 def table(rows: list[dict[str, object]]) -> str:

@@ -6,11 +6,16 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
+import datasets
+import diffusers
 import torch
+import transformers
 
 from riffusion.errors import UserError
 
 Args = TypeVar("Args")
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -21,6 +26,25 @@ def torch_device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise argparse.ArgumentTypeError(f"no such device here: {name}") from error
+
+
+def choose_dtype(device: torch.device, precision: str | None) -> torch.dtype:
+    """A model's dtype. Without `precision` bfloat16 where the device computes in it; elsewhere it would be emulated."""
+    if precision is not None:
+        return PRECISIONS[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    able = torch.cpu.get_capabilities()
+    has_bf16 = device.type == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def hide_library_progress() -> None:
+    """No progress bars and no advice from the libraries."""
+    datasets.disable_progress_bars()
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
 
 
 def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:

@@ -1,7 +1,8 @@
-"""Painting: the InstructPix2Pix sampler on pictures and instructions, with its noise tied to each sample's name."""
+"""The InstructPix2Pix sampler on pictures and instructions, with its noise tied to each sample's name."""
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from tqdm import tqdm
 from riffusion.canvas import Canvas, hat
 from riffusion.latents import encode_originals, encode_texts, latent_factor, picture_pixels, tokenize
 from riffusion.model import ModelFacts
+from riffusion.schedulers import DRAWING, make_scheduler
+
+DEFAULT_SCHEDULER, DEFAULT_STEPS = "ddim", 20
 
 
 @dataclass(frozen=True)
@@ -23,17 +27,27 @@ class Settings:
     image_guidance_scale: float
     num_inference_steps: int
     seed: int
+    scheduler: str = DEFAULT_SCHEDULER
+    guidance_rescale: float = 0.0  # from 0 to 1: arXiv 2305.08891, section 3.4
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # share of the steps that are guided: arXiv 2404.07724
+    negative_prompt: str = ""
 
 
 def choose_settings(
-    facts: ModelFacts, guidance_scale: float | None, image_guidance_scale: float | None, steps: int, seed: int
+    facts: ModelFacts,
+    guidance_scale: float | None,
+    image_guidance_scale: float | None,
+    steps: int,
+    seed: int,
+    **others: Any,
 ) -> Settings:
-    """The model's own guidance where none is given."""
+    """The model's own guidance where none is given; `others` are the settings that don't depend on the model."""
     return Settings(
         guidance_scale=facts.guidance_scale if guidance_scale is None else guidance_scale,
         image_guidance_scale=facts.image_guidance_scale if image_guidance_scale is None else image_guidance_scale,
         num_inference_steps=steps,
         seed=seed,
+        **others,
     )
 
 
@@ -104,15 +118,19 @@ def sample(
     (MultiDiffusion, arXiv 2302.08113), so that neighbours agree. `progress` counts
     a step of a window.
     """
-    unet, scheduler = pipeline.unet, pipeline.scheduler
+    unet, scheduler = pipeline.unet, make_scheduler(pipeline.scheduler, settings.scheduler)
     places = [(row, start) for row in range(len(prompts)) for start in canvas.starts]
     shape = (conditions.shape[1], conditions.shape[2], canvas.total)
-    noise = [torch.randn(shape, generator=sample_generator(settings.seed, name)) for name in names]
+    generators = [sample_generator(settings.seed, name) for name in names]
+    noise = [torch.randn(shape, generator=generator) for generator in generators]
     scheduler.set_timesteps(settings.num_inference_steps, device=unet.device)
     latents = torch.stack(noise).to(unet.device) * scheduler.init_noise_sigma
-    states = encode_texts(pipeline.text_encoder, tokenize(pipeline, [*prompts, ""]))["text"].to(unet.dtype)
+    texts = tokenize(pipeline, [*prompts, settings.negative_prompt])
+    states = encode_texts(pipeline.text_encoder, texts)["text"].to(unet.dtype)
     weight = torch.from_numpy(hat(canvas.width)).to(unet.device)
-    for time in scheduler.timesteps:
+    drawing = {"generator": generators} if settings.scheduler in DRAWING else {}
+    for step, time in enumerate(scheduler.timesteps):
+        branches = branch_weights(settings, step / len(scheduler.timesteps))
         noisy = scheduler.scale_model_input(latents, time)
         sums, weights = torch.zeros_like(latents), torch.zeros_like(latents[0, 0, 0])
         for _, start in places[: len(canvas.starts)]:
@@ -122,13 +140,26 @@ def sample(
             windows = torch.stack([noisy[row, ..., start : start + canvas.width] for row, start in batch])
             text = torch.stack([states[row] for row, _ in batch])
             seen = conditions[first : first + batch_size].to(unet.device)
-            predicted = guided_prediction(pipeline, windows, time, seen, text, states[-1], settings)
+            predicted = guided_prediction(
+                pipeline, windows, time, seen, text, states[-1], branches, settings.guidance_rescale
+            )
             for (row, start), window in zip(batch, predicted, strict=True):
                 sums[row, ..., start : start + canvas.width] += weight * window
             if progress is not None:
                 progress.update(len(batch))
-        latents = scheduler.step(sums / weights, time, latents).prev_sample
+        latents = scheduler.step(sums / weights, time, latents, **drawing).prev_sample
     return latents
+
+
+def branch_weights(settings: Settings, place: float) -> list[float]:
+    """What the prediction with text and picture, with the picture alone and with neither count at a step.
+
+    They are equation 3 of InstructPix2Pix (arXiv 2211.09800), sorted by its terms. `place` is the step's in the run,
+    from 0 to 1; outside the guidance interval the model predicts unguided.
+    """
+    first, last = settings.guidance_interval
+    text, image = settings.guidance_scale, settings.image_guidance_scale
+    return [text, image - text, 1 - image] if first <= place < last else [1.0, 0.0, 0.0]
 
 
 def guided_prediction(
@@ -138,17 +169,24 @@ def guided_prediction(
     conditions: Tensor,
     text: Tensor,
     null: Tensor,
-    settings: Settings,
+    weights: list[float],
+    rescale: float = 0.0,
 ) -> Tensor:
-    """The UNet's guided prediction (B, C, h, w), float32: equation 3 of InstructPix2Pix (arXiv 2211.09800).
+    """The UNet's guided prediction (B, C, h, w), float32: the sum of its branches by their weights.
 
-    `noisy` and `conditions` are (B, C, h, w), `text` (B, tokens, width), `null` the empty text's states (tokens,
-    width). The three branches, with both conditions, with the picture alone and with neither, run as one batch.
+    `noisy` and `conditions` are (B, C, h, w), `text` (B, tokens, width), `null` the states (tokens, width) of the
+    negative or empty text. The branches of `branch_weights` run as one batch, without those that don't count.
+    `rescale` takes the guided prediction's spread back to that of the first branch, wholly at 1.
     """
     unet, nothing = pipeline.unet, null.expand_as(text)
-    pictures = torch.cat([conditions, conditions, torch.zeros_like(conditions)])
-    inputs = torch.cat([noisy.repeat(3, 1, 1, 1), pictures], dim=1).to(unet.dtype)
-    states = torch.cat([text, nothing, nothing])
-    both, picture, neither = unet(inputs, time, encoder_hidden_states=states).sample.float().chunk(3)
-    guided = neither + settings.image_guidance_scale * (picture - neither)
-    return guided + settings.guidance_scale * (both - picture)
+    branches = [(conditions, text), (conditions, nothing), (torch.zeros_like(conditions), nothing)]
+    counted = [(weight, *branch) for weight, branch in zip(weights, branches, strict=True) if weight]
+    inputs = [torch.cat([noisy, pictures], dim=1) for _, pictures, _ in counted]
+    states = torch.cat([texts for _, _, texts in counted])
+    predictions = unet(torch.cat(inputs).to(unet.dtype), time, encoder_hidden_states=states).sample.float()
+    predictions = predictions.chunk(len(counted))
+    guided = sum(weight * prediction for (weight, _, _), prediction in zip(counted, predictions, strict=True))
+    if rescale and len(counted) > 1:
+        spread, wanted = (values.std(dim=(1, 2, 3), keepdim=True) for values in (guided, predictions[0]))
+        guided = guided * torch.lerp(torch.ones_like(spread), wanted / spread, rescale)
+    return guided

@@ -42,6 +42,10 @@ def integers(path: Path, bits: int) -> np.ndarray:
     return audio.to_integers(audio.load_audio(path)[0], bits)
 
 
+def grey(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path), int)
+
+
 @pytest.mark.parametrize(
     ("rate", "channels", "subtype", "bits"),
     [(44100, 1, "PCM_16", 16), (48000, 2, "PCM_24", 24), (22050, 6, "FLOAT", 24)],
@@ -61,7 +65,9 @@ def test_the_output_is_the_input_and_the_stem_to_the_last_bit(tiny_model, tmp_pa
         assert Image.open(folder / f"{name}.png").height == 512
     result = json.loads((folder / "result.json").read_text())
     assert result["prompt"] == "add a vocal"
-    assert result["edit performed"] in ("yes", "no")
+    assert result["measured"]["edit performed"] in ("yes", "no")
+    assert result["measured"]["backing samples changed"] == 0
+    assert json.loads((folder.parent / "results.json").read_text()) == [result]
 
 
 def test_the_same_seed_paints_the_same_whatever_the_batch(tiny_model, tmp_path):
@@ -69,9 +75,9 @@ def test_the_same_seed_paints_the_same_whatever_the_batch(tiny_model, tmp_path):
     flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--name", "named")
     for batch in ("1", "3"):
         run(tiny_model, tmp_path / batch, *flags, "--batch_size", batch)
-    one, three = (integers(tmp_path / batch / "named" / "stem.wav", 16) for batch in ("1", "3"))
-    assert one.any()
-    assert np.linalg.norm(one - three) < 0.05 * np.linalg.norm(one)  # Griffin-Lim amplifies the last bits
+    one, three = (grey(tmp_path / batch / "named" / "stem.png") for batch in ("1", "3"))
+    assert one.min() < 128
+    assert np.abs(one - three).mean() < 0.5  # a level: in noise, Griffin-Lim amplifies the last bits
 
 
 def test_only_a_region_is_painted(tiny_model, tmp_path):
@@ -132,21 +138,21 @@ def test_the_seeds_command_line_on_a_dataset(tiny_model, songs, tmp_path):
     args = inference_instruct_pix2pix.parse_args(["--seed", *flags, *where])
     assert args.seed == 0
     assert inference_instruct_pix2pix.main(args) == 0
-    folders = sorted((tmp_path / "out").iterdir())
+    folders = sorted(path for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert [folder.name[:11] for folder in folders] == ["sample-000-", "sample-001-", "sample-002-"]
     for folder in folders:
         names = {path.name for path in folder.iterdir()}
         assert {f"{kind}.{end}" for kind in ("original", "painted", "target") for end in ("png", "wav")} < names
     original = load_splits(str(tmp_path / "pairs"))["train"][0]["original_image"]
-    again = Image.open(folders[0] / "original.png")
-    assert np.abs(np.asarray(again, int) - np.asarray(original, int)).max() <= 1
+    again = grey(folders[0] / "original.png")
+    assert np.abs(again - np.asarray(original, int)).max() <= 1
 
 
-def test_seed_takes_a_value_or_none_or_is_drawn():
+def test_seed_takes_a_value_or_none():
     parse = inference_instruct_pix2pix.parse_args
     assert parse(["--seed", "7"]).seed == 7
     assert parse(["--seed", "--max_samples", "10", "--num_inference_steps", "100"]).seed == 0
-    assert parse([]).seed != parse([]).seed
+    assert parse([]).seed is None
 
 
 def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
@@ -193,7 +199,7 @@ def test_silence_stays_silence_and_is_no_edit(tiny_model, tmp_path):
     assert run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal") == 0
     assert not integers(tmp_path / "out" / "song" / "stem.wav", 16).any()
     result = json.loads((tmp_path / "out" / "song" / "result.json").read_text())
-    assert (result["edit performed"], result["stem level dB"]) == ("no", None)
+    assert (result["measured"]["edit performed"], result["measured"]["stem level dB"]) == ("no", None)
 
 
 def test_defaults_without_network_say_what_to_pass(tmp_path):

@@ -43,9 +43,9 @@ def test_it_is_small_and_loads_without_a_warning():
 
 def test_the_demo_paints_a_part_over_an_untouched_song(demo):
     result = json.loads((demo / "result.json").read_text())
-    assert -25 <= result["stem level dB"] <= 6
-    assert result["active %"] >= 25
-    assert result["edit performed"] == "yes"
+    assert -25 <= result["measured"]["stem level dB"] <= 6
+    assert result["measured"]["active %"] >= 25
+    assert result["measured"]["edit performed"] == "yes"
     original, painted, stem = (
         audio.to_integers(audio.load_audio(demo / f"{name}.wav")[0]) for name in ("input", "painted", "stem")
     )

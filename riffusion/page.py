@@ -1,0 +1,169 @@
+"""Results as pages that open from disk, without a server or a network: pictures, players, measurements."""
+
+import functools
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+PITCHES = (220, 440, 880, 1760, 3520, 7040)  # Hz: the A's
+LONG_SECONDS = 12  # from here on tracks lie under one another, as wide as the page
+TIME_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200)
+MOST_TICKS = 10
+CLOCK_SECONDS = 60  # songs longer than that have times as 1:15
+
+
+def samples_page(records: list[dict], summary: list[dict[str, object]]) -> str:
+    """The page over all samples, as `riffusion.results` records them, with a table over all."""
+    judged = [record["measured"]["edit performed"] for record in records]
+    yes, all_judged = judged.count("yes"), len(judged) - judged.count("-")
+    count = f"{len(records)} sample{'s' * (len(records) != 1)}"
+    verdict = f"{count}, {yes} of {all_judged} edits performed" if all_judged else count
+    body = [f"<h1>What was painted</h1><p>{verdict}</p>", _table(summary), *map(_sample, records)]
+    return _document("What was painted", "\n".join(body), script=_asset("page.js"))
+
+
+def grid_page(cells: list[dict]) -> str:
+    """The page of a guidance search. A cell has its two scales, the row of its summary and where its page is.
+
+    Pictures are those of the first sample.
+    """
+    rows = []
+    for text in sorted({cell["guidance_scale"] for cell in cells}):
+        mine = sorted(
+            (cell for cell in cells if cell["guidance_scale"] == text), key=lambda cell: cell["image_guidance_scale"]
+        )
+        rows.append(f"<tr><th>text {text:g}</th>{''.join(map(_cell, mine))}</tr>")
+    images = sorted({cell["image_guidance_scale"] for cell in cells})
+    heading = "".join(f"<th>image {image:g}</th>" for image in images)
+    grid = f'<div class="scroll"><table><tr><th></th>{heading}</tr>{"".join(rows)}</table></div>'
+    said = "Each field: the share of edits performed, what was measured of all samples, the first sample's stem."
+    return _document("Guidance search", f"<h1>Guidance search</h1><p>{said}</p>{grid}")
+
+
+def _cell(cell: dict) -> str:
+    link, summary = escape(cell["page"], quote=True), cell["summary"]
+    rest = "<br>".join(f"{escape(name)} {_said(value)}" for name, value in summary.items() if name != "performed %")
+    picture = f'<img src="{escape(cell["picture"], quote=True)}" alt="stem" loading="lazy">' if cell["picture"] else ""
+    return (
+        f'<td class="cell"><a href="{link}">{picture}<b>{_said(summary["performed %"])} % performed</b></a>'
+        f'<br><span class="soft">{rest}</span></td>'
+    )
+
+
+def _document(title: str, body: str, script: str = "") -> str:
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>
+{_asset("page.css")}</style>
+</head>
+<body>
+{body}
+<script>
+{script}</script>
+</body>
+</html>
+"""
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _sample(record: dict) -> str:
+    performed = record["measured"]["edit performed"]
+    verdict = {"yes": "edit performed", "no": "edit not performed"}.get(performed)
+    badge = f'<span class="verdict {performed}">{verdict}</span>' if verdict else ""
+    long = record["seconds"] > LONG_SECONDS
+    zoom = '<p><button class="zoom">zoom</button></p>' if long else ""
+    tracks = "\n".join(_track(record, track) for track in record["tracks"])
+    folder = escape(record["sample"], quote=True)
+    comparison = f"{folder}/{record['comparison']}"
+    return f"""<section class="sample{" long" * long}" id="{folder}" data-seconds="{record["seconds"]:.6f}">
+<h2>{escape(record["title"])} {badge}</h2>
+<p class="prompt">{escape(record["prompt"]) or '<span class="soft">(no instruction)</span>'}</p>
+{zoom}<div class="tracks">
+{tracks}
+</div>
+<details><summary>compared in one picture</summary><img src="{comparison}" alt="" loading="lazy"></details>
+<details><summary>measured</summary>{_table(_measurements(record))}{_table(record["attempts"])}</details>
+<details><summary>settings</summary>{_table(_pairs(record["settings"]))}</details>
+</section>"""
+
+
+def _measurements(record: dict) -> list[dict[str, object]]:
+    """What was painted beside the controls, measured alike."""
+    rows = record["controls"] | {"painted": record["measured"]}
+    names = [name for name in record["measured"] if all(name in row for row in rows.values())]
+    alone = [name for name in record["measured"] if name not in names]
+    table = [{"answer": answer} | {name: row[name] for name in names} for answer, row in rows.items()]
+    return [
+        row | {name: record["measured"][name] if row["answer"] == "painted" else "" for name in alone} for row in table
+    ]
+
+
+def _pairs(settings: dict) -> list[dict[str, object]]:
+    return [{"setting": name, "value": value} for name, value in settings.items()]
+
+
+def _track(record: dict, track: dict) -> str:
+    folder = escape(record["sample"], quote=True)
+    sound, picture = (f"{folder}/{escape(track[kind], quote=True)}" for kind in ("sound", "picture"))
+    ticks = "".join(f'<span style="left:{place:.2f}%">{label}</span>' for place, label in time_ticks(record["seconds"]))
+    pitches = "".join(
+        f'<span style="top:{place:.2f}%">{label}</span>'
+        for place, label in pitch_ticks(record["min_frequency"], record["max_frequency"])
+    )
+    return f"""<figure class="track">
+<figcaption><b>{escape(track["name"])}</b><audio controls preload="metadata" src="{sound}"></audio></figcaption>
+<div class="graph" style="--columns:{record["columns"]}px">
+<div class="pitches">{pitches}</div>
+<div class="scroll"><div class="sheet">
+<div class="plot"><img src="{picture}" alt="spectrogram, {escape(track["name"])}" loading="lazy"><i></i></div>
+<div class="times">{ticks}</div>
+</div></div>
+</div>
+</figure>"""
+
+
+def time_ticks(seconds: float) -> list[tuple[float, str]]:
+    """Labels of a time axis and their places in percent of its width, `MOST_TICKS` at most."""
+    step = next((step for step in TIME_STEPS if seconds / step <= MOST_TICKS), TIME_STEPS[-1])
+    times = np.arange(0, seconds - step / 4, step)
+    return [(100 * time / seconds, _time(time, seconds)) for time in times.tolist()]
+
+
+def _time(time: float, seconds: float) -> str:
+    return f"{int(time // 60)}:{int(time % 60):02d}" if seconds > CLOCK_SECONDS else f"{time:g} s"
+
+
+def pitch_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Labels of a picture's pitch axis and their places in percent from its top; HTK's mel scale from the bottom up."""
+    bottom, top = _mel(low), _mel(high)
+    places = [(100 * (top - _mel(pitch)) / (top - bottom), f"{pitch} Hz") for pitch in PITCHES]
+    return [(place, label) for place, label in places if 0 <= place <= 100]
+
+
+def _mel(frequency: float) -> float:
+    return float(2595 * np.log10(1 + frequency / 700))
+
+
+def _table(rows: list[dict]) -> str:
+    if not rows:
+        return ""
+    heading = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
+    lines = ["".join(f"<td>{escape(_said(value))}</td>" for value in row.values()) for row in rows]
+    cells = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scroll"><table><tr>{heading}</tr>{cells}</table></div>'
+
+
+def _said(value: object) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "–"
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

@@ -1,0 +1,140 @@
+"""Folders of results: one a sample, whole or not there, with a page and a table over all of them."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from riffusion import page, report
+from riffusion.errors import UserError
+
+RECORD = "result.json"  # of a sample's folder
+RECORDS = "results.json"  # of the folder of all samples
+PAGE = "index.html"
+WORKING = ".painting-"  # begins the name of a folder that isn't finished
+
+
+def is_finished(folder: Path, settings: dict[str, object], overwrite: bool) -> bool:
+    """Whether a sample's folder already holds what these settings make.
+
+    Raises UserError if it holds anything else, unless that may be overwritten.
+    """
+    if overwrite or not folder.exists() or not (folder.is_dir() and any(folder.iterdir())):
+        return False
+    way_out = "pass --overwrite to replace it, or another --base_save_path"
+    if not (folder / RECORD).is_file():
+        raise UserError(f"{folder}: is there already, and isn't a finished result; {way_out}")
+    there, now = report.load_json(folder / RECORD).get("settings", {}), as_read(settings)
+    other = [name for name in {*there, *now} if there.get(name) != now.get(name)]
+    if other:
+        changes = ", ".join(f"{name} {there.get(name)!r}, now {now.get(name)!r}" for name in sorted(other))
+        raise UserError(f"{folder}: was painted otherwise ({changes}); {way_out}")
+    return True
+
+
+def as_read(settings: dict[str, object]) -> dict[str, object]:
+    """Settings as they come back from a JSON file."""
+    return json.loads(json.dumps(settings, default=str))
+
+
+def earlier_seed(folders: list[Path]) -> int | None:
+    """The seed of results that are there already, so that a run without one can go on."""
+    for folder in folders:
+        if (folder / RECORD).is_file():
+            return report.load_json(folder / RECORD).get("settings", {}).get("seed")
+    return None
+
+
+@contextmanager
+def working_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to work in, which becomes `folder` at the end, whole, or on an error goes away.
+
+    In a folder that is there already, an earlier result's files are replaced and others stay.
+    """
+    aside = report.make_folder(folder.parent) / f"{WORKING}{folder.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    report.make_folder(aside)
+    try:
+        yield aside
+        publish(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def publish(aside: Path, folder: Path) -> None:
+    """Let what lies in `aside` be the result in `folder`; its record goes first and comes last."""
+    if not folder.exists():
+        aside.replace(folder)
+        return
+    if (folder / RECORD).is_file():
+        earlier = report.load_json(folder / RECORD)
+        (folder / RECORD).unlink()
+        for track in earlier.get("tracks", []):
+            for name in (track["sound"], track["picture"]):
+                (folder / Path(name).name).unlink(missing_ok=True)
+    for path in sorted(aside.iterdir(), key=lambda path: path.name == RECORD):
+        path.replace(folder / path.name)
+
+
+def load_records(folder: Path) -> list[dict]:
+    """The records of all finished samples in a folder, by name."""
+    return [report.load_json(path) for path in sorted(folder.glob(f"*/{RECORD}"))]
+
+
+def write_overview(folder: Path) -> None:
+    """Write the page and the table of all finished samples in a folder, unless there is none."""
+    records = load_records(folder)
+    if records:
+        report.save_json(folder / RECORDS, records)
+        report.write_atomically(folder / PAGE, page.samples_page(records, summary(records)))
+
+
+def write_search(base: Path, folders: list[Path]) -> None:
+    """Write the page over the folders of a guidance search."""
+    cells = []
+    for folder in folders:
+        records = load_records(folder)
+        if records:
+            first = records[0]
+            picture = next(track["picture"] for track in first["tracks"] if track["name"] == "stem")
+            cells.append(
+                {name: first["settings"][name] for name in ("guidance_scale", "image_guidance_scale")}
+                | {"page": f"{folder.name}/{PAGE}", "picture": f"{folder.name}/{first['sample']}/{picture}"}
+                | {"summary": summary(records)[-1]}
+            )
+    if cells:
+        report.save_json(base / RECORDS, cells)
+        report.write_atomically(base / PAGE, page.grid_page(cells))
+
+
+def summary(records: list[dict]) -> list[dict[str, object]]:
+    """The table over all samples: the control rows where there are targets, and what was painted."""
+    answers = [name for name in ("copy the input", "oracle") if any(name in record["controls"] for record in records)]
+    rows = [
+        summarise(answer, [record["controls"][answer] for record in records if answer in record["controls"]])
+        for answer in answers
+    ]
+    return [*rows, summarise("painted", [record["measured"] for record in records])]
+
+
+def summarise(answer: str, rows: list[dict[str, object]]) -> dict[str, object]:
+    """One row over many measurements: the share of edits performed, of those that have a verdict, and medians."""
+    verdicts = [row["edit performed"] == "yes" for row in rows if row["edit performed"] != "-"]
+
+    def median(name: str) -> float:
+        values = [row[name] for row in rows]
+        known = [value for value in values if isinstance(value, float) and np.isfinite(value)]
+        return float(np.median(known)) if known else np.nan
+
+    return {
+        "answer": answer,
+        "samples": len(rows),
+        "performed %": 100 * float(np.mean(verdicts)) if verdicts else np.nan,
+        "level dB": median("stem level dB"),
+        "active %": median("active %"),
+        "voiced %": median("voiced %"),
+        "pitch Hz": median("median pitch Hz"),
+    }

@@ -1,0 +1,117 @@
+"""A dataset's samples: pictures without sound of their own, how they sound, and what is measured of them."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from riffusion.dataset import dataset_target
+from riffusion.edits import apply_edit, changed_stem
+from riffusion.image import spectrogram_from_image
+from riffusion.instructions import read_task
+from riffusion.metrics import Measured, measure_stem
+from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
+from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
+
+
+@dataclass
+class Sample:
+    """A picture, the picture that it should become, and the instruction; `target` says what the latter shows."""
+
+    name: str
+    title: str
+    original: Image.Image
+    edited: Image.Image
+    prompt: str
+    task: str
+    target: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """What tells this input from others, wherever it stands in a dataset."""
+        return hashlib.sha256(self.original.tobytes()).hexdigest()
+
+    @property
+    def params(self) -> SpectrogramParams:
+        """How its pictures are drawn."""
+        return SpectrogramParams.from_exif(self.original.getexif())
+
+    @property
+    def max_value(self) -> float | None:
+        """The amplitude of black, None if the dataset doesn't say: then nobody knows how loud it is."""
+        return self.original.getexif().get(ExifTags.MAX_VALUE)
+
+    def mel(self, picture: Image.Image) -> Tensor:
+        """Mel amplitudes (1, bands, frames) of one of its pictures, on their common scale."""
+        channels = spectrogram_from_image(picture, self.params, float(self.max_value or 1.0))
+        return torch.from_numpy(channels.mean(axis=0, keepdims=True))
+
+    def shown(self, before: Image.Image, after: Image.Image, target: str) -> dict[str, np.ndarray]:
+        """Mel amplitudes (1, bands, frames) of the input, of a model's answer, of its stem and of the true answer.
+
+        `before` and `after` are what the model makes of the input unedited and edited; `target` says what it shows.
+        """
+        mels = [self.mel(picture).numpy() for picture in (self.original, before, after, self.edited)]
+        original, unedited, answer, true = mels
+        stem, result = answer, answer
+        if target == "mix":
+            stem = np.maximum(changed_stem(self.task, unedited, answer - unedited), 0)
+        else:
+            result = np.maximum(apply_edit(self.task, original, stem), 0)
+        if self.target == "stem":
+            true = np.maximum(apply_edit(self.task, original, true), 0)
+        return {"original": original, "painted": result, "stem": stem, "target": true}
+
+
+def read_samples(records: datasets.Dataset, task: str | None) -> list[Sample]:
+    """The samples of a dataset. Without `task` a record says what becomes of the painted stem, or its instruction."""
+    target = dataset_target(records)
+    samples = []
+    for number, record in enumerate(records):
+        title = name = f"sample-{number:03d}"
+        if record.get("song"):
+            title += f": {record['song']}, {record['start_seconds']:.1f} s"
+        own_task = task or record.get("task") or read_task(record["edit_prompt"])
+        pictures = record["original_image"], record["edited_image"]
+        samples.append(Sample(name, title, *pictures, record["edit_prompt"], own_task, target))
+    return samples
+
+
+class Sounding:
+    """A sample's input as sound, made by Griffin-Lim, and what is painted over it."""
+
+    def __init__(self, sample: Sample, converter: SpectrogramConverter):
+        self.sample, self.converter = sample, converter
+        self.backing = waveform_from_mel_amplitudes(converter, sample.mel(sample.original)).cpu()
+
+    def stem(self, before: Image.Image, after: Image.Image, target: str) -> Tensor:
+        """The stem (1, samples) that an answer paints; `before` is what a picture of the input is without any edit."""
+        mels = self.sample.mel(before), self.sample.mel(after)
+        change = painted_stem(self.converter, self.backing, *mels, target).cpu()
+        if target == "stem":
+            return change
+        return torch.from_numpy(changed_stem(self.sample.task, self.backing.numpy(), change.numpy()))
+
+    def result(self, stem: Tensor) -> Tensor:
+        """What is heard after the edit (1, samples)."""
+        return torch.from_numpy(apply_edit(self.sample.task, self.backing.numpy(), stem.numpy()))
+
+    def measured(self, stem: Tensor) -> Measured:
+        """What is measured of a stem over this input."""
+        both = torch.cat([stem, self.backing])
+        mels = self.converter.mel_amplitudes_from_waveform(both).cpu().numpy()
+        return measure_stem(stem[0].numpy(), mels, self.converter.params.sample_rate)
+
+    def controls(self, target: str) -> dict[str, Measured]:
+        """What the measurements say of answers that are known, on a model's way from picture to sound.
+
+        The input's own picture in place of an answer, and the true picture.
+        """
+        original, edited = self.sample.original, self.sample.edited
+        copied, true = self.stem(original, original, target), self.stem(original, edited, self.sample.target)
+        return {"copy the input": self.measured(copied), "oracle": self.measured(true)}
