@@ -37,14 +37,13 @@ from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram
 from riffusion.instructions import read_task
 from riffusion.latents import unread_text
-from riffusion.metrics import Measured
 from riffusion.mixing import Layers, Placement, backing_changes, mix_song
 from riffusion.overview import Overview
 from riffusion.painting import Painter, Region, open_view, unedited_images
 from riffusion.pair import save_png
 from riffusion.processes import Share, this_share
 from riffusion.runtime import PRECISIONS, choose_dtype, hide_library_progress, run_script, torch_device
-from riffusion.samples import Sample, Sounding, read_samples
+from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
 from riffusion.schedulers import SCHEDULERS
 from riffusion.songs import STDIN, InputSong, find_songs, read_song
@@ -386,7 +385,8 @@ def paint_samples(jobs: list[Job], painter: Painter, args: argparse.Namespace) -
             for (number, attempt), picture in zip(some, painted, strict=True):
                 job, sounding = jobs[number], soundings[number]
                 stem = sounding.stem(unedited[number], picture, painter.target)
-                tried[number].append(Tried(attempt, job.task, job.prompt, sounding.measured(stem)))
+                outside = job.source.outside(unedited[number], picture, painter.target)
+                tried[number].append(Tried(attempt, job.task, job.prompt, sounding.measured(stem), {OUTSIDE: outside}))
                 answers[number][attempt.number] = picture, stem
     for number, job in enumerate(jobs):
         picture, stem = answers[number][best(tried[number]).attempt.number]
@@ -429,7 +429,7 @@ def save_result(
     tried: list[Tried],
     tracks: list[tuple[str, str, str]],
     params: SpectrogramParams,
-    controls: dict[str, Measured] | None = None,
+    controls: dict[str, dict[str, object]] | None = None,
 ) -> None:
     """Write a sample's animated comparison and, last, its record."""
     pictures = {name: Image.open(folder / picture) for name, _, picture in tracks}
@@ -440,7 +440,7 @@ def save_result(
         "title": job.source.title,
         "prompt": job.prompt,
         "measured": kept.measured.row(job.task) | kept.more,
-        "controls": {answer: measured.row(job.task) for answer, measured in (controls or {}).items()},
+        "controls": controls or {},
         "kept attempt": kept.attempt.number,
         "attempts": [one.record() for one in tried],
         "settings": job.recorded,

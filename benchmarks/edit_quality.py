@@ -21,7 +21,7 @@ from riffusion.errors import UserError
 from riffusion.painting import Painter, unedited_images
 from riffusion.results import summarise
 from riffusion.runtime import run_script
-from riffusion.samples import Sample, Sounding, read_samples
+from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
 from riffusion.schedulers import SCHEDULERS
 from riffusion.spectrogram import SpectrogramConverter
@@ -78,8 +78,8 @@ def held_out_samples(dataset_id: str, most: int, target: str) -> list[Sample]:
 
 def control_rows(soundings: list[Sounding], target: str) -> list[dict[str, object]]:
     """The rows of answers that are known."""
-    controls = [(sounding.sample.task, sounding.controls(target)) for sounding in tqdm(soundings, desc="control rows")]
-    return [summarise(name, [measured[name].row(task) for task, measured in controls]) for name in controls[0][1]]
+    controls = [sounding.controls(target) for sounding in tqdm(soundings, desc="control rows")]
+    return [summarise(name, [rows[name] for rows in controls]) for name in controls[0]]
 
 
 def paint(soundings: list[Sounding], painter: Painter, settings: Settings) -> list[dict[str, object]]:
@@ -95,7 +95,8 @@ def paint(soundings: list[Sounding], painter: Painter, settings: Settings) -> li
         painted = edit_images(painter.pipeline, originals, [sample.prompt for sample in samples], names, settings)
         for sounding, before, after in zip(batch, unedited, painted, strict=True):
             stem = sounding.stem(before, after, painter.target)
-            rows.append(sounding.measured(stem).row(sounding.sample.task))
+            outside = sounding.sample.outside(before, after, painter.target)
+            rows.append(sounding.measured(stem).row(sounding.sample.task) | {OUTSIDE: outside})
     return rows
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from riffusion.errors import UserError
 RECORD = "result.json"  # of a sample's folder
 RECORDS = "results.json"  # of the folder of all samples
 PAGE = "index.html"
+PRESERVED = ("outside, grey levels", "backing samples changed")  # how well the rest was kept, where that was measured
 WORKING = ".painting-"  # begins the name of a folder that isn't finished
 
 
@@ -120,13 +122,12 @@ def summary(records: list[dict]) -> list[dict[str, object]]:
     return [*rows, summarise("painted", [record["measured"] for record in records])]
 
 
-def summarise(answer: str, rows: list[dict[str, object]]) -> dict[str, object]:
+def summarise(answer: str, rows: list[dict[str, Any]]) -> dict[str, object]:
     """One row over many measurements: the share of edits performed, of those that have a verdict, and medians."""
     verdicts = [row["edit performed"] == "yes" for row in rows if row["edit performed"] != "-"]
 
     def median(name: str) -> float:
-        values = [row[name] for row in rows]
-        known = [value for value in values if isinstance(value, float) and np.isfinite(value)]
+        known = [value for value in (row.get(name) for row in rows) if value is not None and np.isfinite(value)]
         return float(np.median(known)) if known else np.nan
 
     return {
@@ -137,4 +138,4 @@ def summarise(answer: str, rows: list[dict[str, object]]) -> dict[str, object]:
         "active %": median("active %"),
         "voiced %": median("voiced %"),
         "pitch Hz": median("median pitch Hz"),
-    }
+    } | {name: median(name) for name in PRESERVED if any(name in row for row in rows)}

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from riffusion.dataset import dataset_target
 from riffusion.edits import apply_edit, changed_stem
-from riffusion.image import spectrogram_from_image
+from riffusion.image import CHANGED_GREY, grey_levels, spectrogram_from_image
 from riffusion.instructions import read_task
 from riffusion.metrics import Measured, measure_stem
 from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
 from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
+
+OUTSIDE = "outside, grey levels"  # `Sample.outside` in tables
 
 
 @dataclass
@@ -67,6 +69,18 @@ class Sample:
             true = np.maximum(apply_edit(self.task, original, true), 0)
         return {"original": original, "painted": result, "stem": stem, "target": true}
 
+    def outside(self, before: Image.Image, after: Image.Image, target: str) -> float:
+        """How far a model's answer is from the input, or of a stem from silence, where nothing was to be painted.
+
+        In grey levels, root mean square. That is where the true pictures differ by less than `CHANGED_GREY`.
+        """
+        levels = [grey_levels(picture).astype(np.float32) for picture in (self.original, self.edited, before, after)]
+        original, edited, unedited, answer = levels
+        silence = np.full_like(answer, 255)
+        untouched = np.abs(edited - (original if self.target == "mix" else silence)) < CHANGED_GREY
+        distance = answer - (unedited if target == "mix" else silence)
+        return float(np.sqrt(np.square(distance[untouched]).mean())) if untouched.any() else 0.0
+
 
 def read_samples(records: datasets.Dataset, task: str | None) -> list[Sample]:
     """The samples of a dataset. Without `task` a record says what becomes of the painted stem, or its instruction."""
@@ -107,11 +121,16 @@ class Sounding:
         mels = self.converter.mel_amplitudes_from_waveform(both).cpu().numpy()
         return measure_stem(stem[0].numpy(), mels, self.converter.params.sample_rate)
 
-    def controls(self, target: str) -> dict[str, Measured]:
+    def controls(self, target: str) -> dict[str, dict[str, object]]:
         """What the measurements say of answers that are known, on a model's way from picture to sound.
 
         The input's own picture in place of an answer, and the true picture.
         """
-        original, edited = self.sample.original, self.sample.edited
-        copied, true = self.stem(original, original, target), self.stem(original, edited, self.sample.target)
-        return {"copy the input": self.measured(copied), "oracle": self.measured(true)}
+        sample = self.sample
+        answers = {"copy the input": (sample.original, target), "oracle": (sample.edited, sample.target)}
+        rows = {}
+        for name, (answer, shown) in answers.items():
+            stem = self.stem(sample.original, answer, shown)
+            outside = sample.outside(sample.original, answer, shown)
+            rows[name] = self.measured(stem).row(sample.task) | {OUTSIDE: outside}
+        return rows

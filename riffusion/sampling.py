@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline as Pipeline
+from diffusers.models.attention_processor import SlicedAttnProcessor
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from riffusion.canvas import Canvas, hat
+from riffusion.errors import UserError
 from riffusion.latents import encode_originals, encode_texts, latent_factor, picture_pixels, tokenize
 from riffusion.model import ModelFacts
 from riffusion.schedulers import DRAWING, make_scheduler
@@ -115,8 +117,8 @@ def sample(
 
     `conditions` (B * windows, C, h, canvas.width) show the input through every window of the first canvas, then of
     the second. All windows take a denoising step together and share what they predict where they overlap
-    (MultiDiffusion, arXiv 2302.08113), so that neighbours agree. `progress` counts
-    a step of a window.
+    (MultiDiffusion, arXiv 2302.08113), so that neighbours agree; as many at once as `batch_size` says and the memory of
+    the device holds. `progress` counts a step of a window.
     """
     unet, scheduler = pipeline.unet, make_scheduler(pipeline.scheduler, settings.scheduler)
     places = [(row, start) for row in range(len(prompts)) for start in canvas.starts]
@@ -128,27 +130,47 @@ def sample(
     texts = tokenize(pipeline, [*prompts, settings.negative_prompt])
     states = encode_texts(pipeline.text_encoder, texts)["text"].to(unet.dtype)
     weight = torch.from_numpy(hat(canvas.width)).to(unet.device)
+    weights = torch.zeros_like(latents[0, 0, 0])
+    for start in canvas.starts:
+        weights[start : start + canvas.width] += weight
     drawing = {"generator": generators} if settings.scheduler in DRAWING else {}
     for step, time in enumerate(scheduler.timesteps):
         branches = branch_weights(settings, step / len(scheduler.timesteps))
         noisy = scheduler.scale_model_input(latents, time)
-        sums, weights = torch.zeros_like(latents), torch.zeros_like(latents[0, 0, 0])
-        for _, start in places[: len(canvas.starts)]:
-            weights[start : start + canvas.width] += weight
-        for first in range(0, len(places), batch_size):
+        sums, first = torch.zeros_like(latents), 0
+        while first < len(places):
             batch = places[first : first + batch_size]
             windows = torch.stack([noisy[row, ..., start : start + canvas.width] for row, start in batch])
             text = torch.stack([states[row] for row, _ in batch])
-            seen = conditions[first : first + batch_size].to(unet.device)
-            predicted = guided_prediction(
-                pipeline, windows, time, seen, text, states[-1], branches, settings.guidance_rescale
-            )
+            seen = conditions[first : first + len(batch)].to(unet.device)
+            try:
+                predicted = guided_prediction(
+                    pipeline, windows, time, seen, text, states[-1], branches, settings.guidance_rescale
+                )
+            except torch.OutOfMemoryError:
+                batch_size = take_less_memory(pipeline, len(batch))
+                continue
             for (row, start), window in zip(batch, predicted, strict=True):
                 sums[row, ..., start : start + canvas.width] += weight * window
+            first += len(batch)
             if progress is not None:
                 progress.update(len(batch))
         latents = scheduler.step(sums / weights, time, latents, **drawing).prev_sample
     return latents
+
+
+def take_less_memory(pipeline: Pipeline, batch_size: int) -> int:
+    """The batch size to go on with after a GPU's memory has run out: half, or if it is 1 already, sliced attention.
+
+    Raises UserError if that is sliced already.
+    """
+    torch.cuda.empty_cache()
+    if batch_size > 1:
+        return batch_size // 2
+    if any(isinstance(one, SlicedAttnProcessor) for one in pipeline.unet.attn_processors.values()):
+        raise UserError("the device has too little memory for this model; pass --device cpu")
+    pipeline.enable_attention_slicing()
+    return 1
 
 
 def branch_weights(settings: Settings, place: float) -> list[float]:

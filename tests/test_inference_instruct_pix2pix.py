@@ -21,16 +21,27 @@ from riffusion.spectrogram import SpectrogramParams
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module", params=["stem", "mix"])
-def tiny_model(request, tiny_base, tmp_path_factory) -> Path:
-    """An untrained InstructPix2Pix model with clips of 0.63 s."""
-    folder = tmp_path_factory.mktemp(f"tiny-{request.param}")
+@pytest.fixture(scope="module")
+def tiny_models(tiny_base, tmp_path_factory) -> dict[str, Path]:
+    """Untrained InstructPix2Pix models with clips of 0.63 s, one for each target."""
     parts = model.load_parts(str(tiny_base), None, None, None)
     torch.manual_seed(0)
     adapt.widen_conv_in(parts.unet, 4)
-    model.pipeline_from_parts(parts).save_pretrained(folder)
-    model.save_facts(folder, model.ModelFacts(request.param, SpectrogramParams(num_frames=64), 2.0, 1.2))
-    return folder
+    folders = {target: tmp_path_factory.mktemp(f"tiny-{target}") for target in ("stem", "mix")}
+    for target, folder in folders.items():
+        model.pipeline_from_parts(parts).save_pretrained(folder)
+        model.save_facts(folder, model.ModelFacts(target, SpectrogramParams(num_frames=64), 2.0, 1.2))
+    return folders
+
+
+@pytest.fixture(params=["stem", "mix"])
+def each_model(request, tiny_models) -> Path:
+    return tiny_models[request.param]
+
+
+@pytest.fixture
+def tiny_model(tiny_models) -> Path:
+    return tiny_models["stem"]
 
 
 def run(model_id: Path, output: Path, *flags: str) -> int:
@@ -50,10 +61,10 @@ def grey(path: Path) -> np.ndarray:
     ("rate", "channels", "subtype", "bits"),
     [(44100, 1, "PCM_16", 16), (48000, 2, "PCM_24", 24), (22050, 6, "FLOAT", 24)],
 )
-def test_the_output_is_the_input_and_the_stem_to_the_last_bit(tiny_model, tmp_path, rate, channels, subtype, bits):
+def test_the_output_is_the_input_and_the_stem_to_the_last_bit(each_model, tmp_path, rate, channels, subtype, bits):
     samples = np.random.default_rng(0).uniform(-1, 1, (int(1.5 * rate), channels))
     soundfile.write(tmp_path / "song.wav", samples, rate, subtype=subtype)
-    assert run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal") == 0
+    assert run(each_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal") == 0
     folder = tmp_path / "out" / "song"
     original, painted, stem = (integers(folder / f"{name}.wav", bits) for name in ("input", "painted", "stem"))
     assert (painted - stem == original).all()
@@ -70,22 +81,22 @@ def test_the_output_is_the_input_and_the_stem_to_the_last_bit(tiny_model, tmp_pa
     assert json.loads((folder.parent / "results.json").read_text()) == [result]
 
 
-def test_the_same_seed_paints_the_same_whatever_the_batch(tiny_model, tmp_path):
+def test_the_same_seed_paints_the_same_whatever_the_batch(each_model, tmp_path):
     audio.save_wav(tmp_path / "song.wav", tone(220, 2.5), RATE)
     flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--name", "named")
     for batch in ("1", "3"):
-        run(tiny_model, tmp_path / batch, *flags, "--batch_size", batch)
+        run(each_model, tmp_path / batch, *flags, "--batch_size", batch)
     one, three = (grey(tmp_path / batch / "named" / "stem.png") for batch in ("1", "3"))
     assert one.min() < 128
     assert np.abs(one - three).mean() < 0.5  # a level: in noise, Griffin-Lim amplifies the last bits
 
 
-def test_only_a_region_is_painted(tiny_model, tmp_path):
+def test_only_a_region_is_painted(each_model, tmp_path):
     rate = 48000
     song = np.stack([audio.resample(tone(f, 4.0), RATE, rate)[0] for f in (220, 330)])
     soundfile.write(tmp_path / "song.wav", song.T, rate, subtype="PCM_24")
     flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--start", "0:01.5", "--end", "2.75")
-    run(tiny_model, tmp_path / "out", *flags)
+    run(each_model, tmp_path / "out", *flags)
     folder = tmp_path / "out" / "song"
     original, painted, stem = (integers(folder / f"{name}.wav", 24) for name in ("input", "painted", "stem"))
     outside = np.r_[: int(1.5 * rate), int(2.75 * rate) : song.shape[1]]
@@ -130,11 +141,11 @@ def test_a_song_in_stems_loses_the_stem_that_is_asked_away(tiny_model, tmp_path)
     assert integers(tmp_path / "out" / "input.wav", 16) == pytest.approx(audio.to_integers(parts), abs=1)
 
 
-def test_the_seeds_command_line_on_a_dataset(tiny_model, songs, tmp_path):
+def test_the_seeds_command_line_on_a_dataset(each_model, songs, tmp_path):
     make = ["--root_data_dir", str(songs), "--output_dir", str(tmp_path / "pairs"), "--num_proc", "1", "--silence"]
     preprocess_musdb.main(preprocess_musdb.parse_args([*make, *TINY_CLIP]))
     flags = ["--max_samples", "3", "--num_inference_steps", "1", "--dataset_id", str(tmp_path / "pairs")]
-    where = ["--model_id", str(tiny_model), "--base_save_path", str(tmp_path / "out")]
+    where = ["--model_id", str(each_model), "--base_save_path", str(tmp_path / "out")]
     args = inference_instruct_pix2pix.parse_args(["--seed", *flags, *where])
     assert args.seed == 0
     assert inference_instruct_pix2pix.main(args) == 0
@@ -186,6 +197,172 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     with pytest.raises(UserError, match="two of the songs are named 'bass'"):
         run(tiny_model, output, "--audio", *[str(song / "bass.wav")] * 2, "--prompt", "add a vocal")
     assert not output.exists()
+
+
+def test_every_result_is_on_the_page_and_in_the_table(tiny_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--prompt", "add a fox")
+    assert run(tiny_model, tmp_path / "out", *flags) == 0
+    output = tmp_path / "out"
+    names = ["song-add-a-fox", "song-add-a-vocal"]
+    assert sorted(path.name for path in output.iterdir()) == ["index.html", "results.json", *names]
+    records = json.loads((output / "results.json").read_text())
+    assert [record["sample"] for record in records] == names
+    assert [record["prompt"] for record in records] == ["add a fox", "add a vocal"]
+    html = (output / "index.html").read_text()
+    for record in records:
+        for track in record["tracks"]:
+            for file in (track["sound"], track["picture"]):
+                assert f'src="{record["sample"]}/{file}"' in html
+                assert (output / record["sample"] / file).is_file()
+        animation = Image.open(output / record["sample"] / record["comparison"])
+        assert (animation.n_frames, animation.width) == (2, 101)
+
+
+def test_a_run_goes_on_where_it_stopped_and_overwrites_nothing(tiny_model, tmp_path, monkeypatch, capsys):
+    for name in ("first", "second"):
+        audio.save_wav(tmp_path / f"{name}.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "*.wav"), "--prompt", "add a vocal")
+    output = tmp_path / "out"
+    mixed = inference_instruct_pix2pix.mix_answer
+
+    def interrupted(job, *rest):
+        if job.source.name == "second":
+            raise KeyboardInterrupt
+        return mixed(job, *rest)
+
+    monkeypatch.setattr(inference_instruct_pix2pix, "mix_answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, output, *flags)
+    monkeypatch.undo()
+    assert sorted(path.name for path in output.iterdir()) == ["first", "index.html", "results.json"]
+    assert "first/painted.wav" in (output / "index.html").read_text()
+    before = (output / "first" / "result.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run(tiny_model, output, *flags) == 0
+    assert "painted 1 in" in capsys.readouterr().out
+    assert (output / "first" / "result.json").stat().st_mtime_ns == before
+    assert "second/painted.wav" in (output / "index.html").read_text()
+    with pytest.raises(UserError, match="first: was painted otherwise .*num_inference_steps 2, now 3"):
+        run(tiny_model, output, *flags, "--num_inference_steps", "3")
+    assert run(tiny_model, output, *flags, "--num_inference_steps", "3", "--overwrite") == 0
+    assert (output / "first" / "result.json").stat().st_mtime_ns > before
+
+
+def test_without_a_seed_a_run_goes_on_with_its_own(tiny_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    command = ["--model_id", str(tiny_model), "--base_save_path", str(tmp_path / "out"), "--num_inference_steps", "1"]
+    command += ["--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal"]
+    seeds = []
+    for flags in ([], [], ["--overwrite"]):
+        assert inference_instruct_pix2pix.main(inference_instruct_pix2pix.parse_args([*command, *flags])) == 0
+        seeds.append(json.loads((tmp_path / "out" / "song" / "result.json").read_text())["settings"]["seed"])
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_the_same_call_twice_gives_the_same_bytes(tiny_model, tmp_path, monkeypatch):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    files = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        flags = ("--format", "flac", "--num_candidates", "2")
+        assert run(tiny_model, Path("out"), "--audio", str(tmp_path / "song.wav"), "--prompt", "add", *flags) == 0
+        files.append({path: path.read_bytes() for path in sorted(Path("out").rglob("*")) if path.is_file()})
+    assert len(files[0]) == 10
+    assert files[0] == files[1]
+
+
+def test_what_was_tried_is_told_and_the_best_is_kept(tiny_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--num_candidates", "3")
+    assert run(tiny_model, tmp_path / "three", *flags) == 0
+    result = json.loads((tmp_path / "three" / "song" / "result.json").read_text())
+    assert [attempt["attempt"] for attempt in result["attempts"]] == [0, 1, 2]
+    kept = result["attempts"][result["kept attempt"]]
+    assert all(result["measured"][name] == kept[name] for name in kept if name in result["measured"])
+    voiced = [(one["edit performed"] == "yes", one["voiced %"]) for one in result["attempts"]]
+    assert voiced[result["kept attempt"]] == max(voiced)
+    run(tiny_model, tmp_path / "one", *flags, "--num_candidates", "1")
+    one = json.loads((tmp_path / "one" / "song" / "result.json").read_text())
+    assert one["attempts"] == result["attempts"][:1]
+
+
+def test_an_edit_that_fails_is_tried_again_and_can_be_an_error(tiny_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", np.zeros((1, RATE), np.int32), RATE)  # in silence nothing is painted
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--retries", "3", "--require_edit")
+    assert run(tiny_model, tmp_path / "out", *flags) == 1
+    result = json.loads((tmp_path / "out" / "song" / "result.json").read_text())
+    scales = [(one["guidance_scale"], one["image_guidance_scale"]) for one in result["attempts"]]
+    assert scales == [(2.0, 1.2), (2.0, 1.2), (3.0, 1.2), (3.0, 1.1)]
+    assert run(tiny_model, tmp_path / "out", *flags) == 1  # it is there already, and still not performed
+
+
+def test_several_scales_make_a_grid(tiny_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--guidance_scale", "2.5", "5")
+    assert run(tiny_model, tmp_path / "out", *flags, "--image_guidance_scale", "1.5") == 0
+    cells = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(cell["guidance_scale"], cell["image_guidance_scale"]) for cell in cells] == [(2.5, 1.5), (5.0, 1.5)]
+    for cell in cells:
+        assert (tmp_path / "out" / cell["page"]).is_file()
+        assert (tmp_path / "out" / cell["picture"]).is_file()
+
+
+def test_a_song_through_a_pipe(tiny_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    command = [sys.executable, "inference_instruct_pix2pix.py", "--model_id", str(tiny_model), "--audio", "-"]
+    command += ["--prompt", "add a vocal", "--num_inference_steps", "1", "--seed", "--format", "flac"]
+    with (tmp_path / "song.wav").open("rb") as song:
+        piped = subprocess.run(command, cwd=ROOT, stdin=song, capture_output=True, check=True)
+    (tmp_path / "painted.flac").write_bytes(piped.stdout)
+    painted, song = integers(tmp_path / "painted.flac", 16), integers(tmp_path / "song.wav", 16)
+    assert painted.shape == song.shape
+    assert (painted != song).any()
+    assert b"edit performed" in piped.stderr
+
+
+def test_quiet_says_nothing(tiny_model, tmp_path, capfd):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--quiet")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "prompt", "warning"),
+    [
+        (8000, 1, "", "the instruction is empty"),
+        (192000, 8, "the quick brown fox " * 125, "too long for the model, from"),
+    ],
+)
+def test_odd_songs_and_odd_instructions(tiny_model, tmp_path, capsys, rate, channels, prompt, warning):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (rate, channels))
+    soundfile.write(tmp_path / "song.wav", samples, rate, subtype="PCM_24")
+    assert run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", prompt) == 0
+    assert warning in capsys.readouterr().err
+    original, painted, stem = (
+        integers(tmp_path / "out" / "song" / f"{name}.wav", 24) for name in ("input", "painted", "stem")
+    )
+    assert original.shape == (channels, rate)
+    assert (painted - stem == original).all()
+
+
+def test_flags_that_cannot_be_meant_are_refused(capsys):
+    for flags, reason in {
+        "--audio a.wav": "go together",
+        "--audio a.wav b.wav --prompt p --name n": "--name names",
+        "--audio a.wav --prompt p --name ../n": "not a path",
+        "--audio - b.wav --prompt p": "one song from stdin",
+        "--guidance_interval 0.5 0.5": "two shares",
+        "--guidance_rescale 2": "from 0 to 1",
+        "--num_candidates 0": "at least 1",
+        "--retries -1": "must not be negative",
+        "--scheduler magic": "invalid choice",
+    }.items():
+        with pytest.raises(SystemExit) as error:
+            inference_instruct_pix2pix.parse_args(flags.split())
+        assert error.value.code == 2
+        assert reason in capsys.readouterr().err
 
 
 def test_a_text_to_picture_model_is_refused(tiny_base, tmp_path):

@@ -1,0 +1,294 @@
+"""Is painting as exact, as fast and as good as it should be? Beside diffusers' own InstructPix2Pix pipeline.
+
+    python benchmarks/inference.py --dataset_id build/pairs/valid --model_id checkpoints/small --json inference.json
+    python benchmarks/inference.py --dataset_id build/pairs/valid --measure gpu --batch_sizes 1 16
+
+`equal`: the same scheduler, noise and steps in float32; the largest difference of our pictures from the pipeline's, in
+grey levels, and seconds a picture. `speed`: our defaults beside the pipeline as it comes, from picture to picture, by
+batch size. `quality`: our defaults beside --slow_steps of DDIM over the same clips and seeds; seconds are those of
+painting, without the measuring. `batches`: pictures of the inference script by batch sizes, order of the samples and
+number of processes. `gpu`: a model of Stable Diffusion 1.5's size with random weights in bf16. --real_size adds that
+model's row to `equal` and `speed`, with --real_size_steps each.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from edit_quality import control_rows, held_out_samples, paint
+from real_size import matrix_rate, real_size_model, unet_flops
+
+from riffusion import adapt, model, report
+from riffusion.painting import Painter
+from riffusion.results import summarise
+from riffusion.runtime import choose_dtype, keep_freed_memory, run_script
+from riffusion.samples import Sample, Sounding
+from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, choose_settings, edit_images, sample_generator
+from riffusion.spectrogram import SpectrogramConverter
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--model_id", default="checkpoints/small", help="model folder (default: %(default)s)")
+    add("--dataset_id", required=True, help="folder of held-out pairs")
+    add("--measure", nargs="+", choices=MEASURES, default=["equal", "speed", "quality", "batches"])
+    add("--batch_sizes", type=int, nargs="+", default=[1, 8], help="of `speed` and `gpu` (default: 1 8)")
+    add("--repeats", type=int, default=3, help="runs of each, taken in turns; medians count (default: 3)")
+    add("--num_inference_steps", type=int, default=20, help="of `equal`, and of the pipeline (default: 20)")
+    add("--real_size", action="store_true", help="also a model of Stable Diffusion 1.5's size with random weights")
+    add("--real_size_steps", type=int, default=2, help="its steps (default: 2)")
+    add("--max_samples", type=int, default=30, help="pairs of `quality` (default: 30)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of `quality` (default: 0 1 2)")
+    add("--slow_steps", type=int, default=100, help="what `quality` compares with (default: 100)")
+    add("--json", type=Path, help="also write the figures here")
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    keep_freed_memory()
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.measure:
+            figures[name] = MEASURES[name](args, Path(folder))
+            print(f"{name}\n{report.table(figures[name])}\n", flush=True)
+    if args.json is not None:
+        report.save_json(args.json, {"settings": vars(args), **figures})
+    return 0
+
+
+def models(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, int]]:
+    """Name, folder and steps of each model to run."""
+    found = [(Path(args.model_id).name, args.model_id, args.num_inference_steps)]
+    return [*found, ("real size", str(real_size_edit_model(folder)), args.real_size_steps)] if args.real_size else found
+
+
+def real_size_edit_model(folder: Path) -> Path:
+    """The real-size model with a UNet that takes a second picture."""
+    output = folder / "real-size"
+    if not output.exists():
+        parts = model.load_parts(str(real_size_model(folder / "base")), None, None, None)
+        adapt.take_condition(parts)
+        model.pipeline_from_parts(parts).save_pretrained(output)
+    return output
+
+
+def theirs(path: str, dtype: torch.dtype = torch.float32) -> StableDiffusionInstructPix2PixPipeline:
+    """diffusers' pipeline as it comes."""
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(path, torch_dtype=dtype, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(DEVICE)
+
+
+def in_turns(runs: dict[str, Callable[[], list[Image.Image]]], repeats: int) -> tuple[dict, dict[str, float]]:
+    """The last answer of each run, and the median seconds a picture."""
+    answers, times = {}, {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            answers[name] = run()
+            times[name].append((time.perf_counter() - started) / len(answers[name]))
+    return answers, {name: float(np.median(spent)) for name, spent in times.items()}
+
+
+def grey(pictures: list[Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(picture.convert("L"), dtype=int) for picture in pictures])
+
+
+def measure_equal(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """The same sampling by both, one picture at a time."""
+    sample = held_out_samples(args.dataset_id, 1, model.load_facts(args.model_id).target)[0]
+    rows = []
+    for name, path, steps in models(args, folder):
+        facts = model.load_facts(path)
+        settings = choose_settings(facts, None, None, steps, 0, scheduler="ddim")
+        reference = theirs(path)
+        ours = model.load_pipeline(path, str(DEVICE), torch.float32)
+        runs = {
+            "diffusers": lambda settings=settings, reference=reference: their_pictures(reference, [sample], settings),
+            "ours": lambda settings=settings, ours=ours: our_pictures(ours, [sample], settings),
+        }
+        answers, spent = in_turns(runs, args.repeats)
+        rows.append(
+            {
+                "model": name,
+                "steps": steps,
+                "largest difference, grey levels": int(
+                    np.abs(grey(answers["ours"]) - grey(answers["diffusers"])).max()
+                ),
+                "diffusers, s": spent["diffusers"],
+                "ours, s": spent["ours"],
+                "ratio": spent["diffusers"] / spent["ours"],
+            }
+        )
+    return rows
+
+
+def their_pictures(pipeline, samples: list[Sample], settings, **options: object) -> list[Image.Image]:
+    """What the pipeline makes of samples."""
+    return pipeline(
+        [sample.prompt for sample in samples],
+        image=[sample.original.convert("RGB") for sample in samples],
+        guidance_scale=settings.guidance_scale,
+        image_guidance_scale=settings.image_guidance_scale,
+        generator=[sample_generator(settings.seed, sample.sha256) for sample in samples],
+        **{"num_inference_steps": settings.num_inference_steps} | options,
+    ).images
+
+
+def our_pictures(pipeline, samples: list[Sample], settings) -> list[Image.Image]:
+    """What our sampler makes of samples."""
+    originals, prompts = [sample.original for sample in samples], [sample.prompt for sample in samples]
+    return edit_images(pipeline, originals, prompts, [sample.sha256 for sample in samples], settings)
+
+
+def measure_speed(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Our defaults beside the pipeline as it comes, in float32, with as many steps as we are asked to compare with."""
+    target = model.load_facts(args.model_id).target
+    some = held_out_samples(args.dataset_id, max(args.batch_sizes), target)
+    rows = []
+    for name, path, steps in models(args, folder):
+        facts, dtype = model.load_facts(path), choose_dtype(DEVICE, None)
+        reference, ours = theirs(path), model.load_pipeline(path, str(DEVICE), dtype)
+        plain = choose_settings(facts, None, None, steps, 0)
+        default = choose_settings(facts, None, None, min(steps, DEFAULT_STEPS), 0)
+        for batch in args.batch_sizes:
+            chosen = some[:batch]
+            runs = {
+                "diffusers": lambda chosen=chosen, reference=reference, plain=plain: their_pictures(
+                    reference, chosen, plain
+                ),
+                "ours": lambda chosen=chosen, ours=ours, default=default: our_pictures(ours, chosen, default),
+            }
+            _, spent = in_turns(runs, args.repeats)
+            rows.append(
+                {"model": name, "batch": batch, "diffusers' steps": steps, "our steps": default.num_inference_steps}
+                | {"our dtype": str(dtype).removeprefix("torch.")}
+                | {"diffusers, s a clip": spent["diffusers"], "ours, s a clip": spent["ours"]}
+                | {"ratio": spent["diffusers"] / spent["ours"]}
+            )
+    return rows
+
+
+def measure_quality(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Edit rate and level of our defaults and of many steps, seed by seed, beside the control rows."""
+    facts = model.load_facts(args.model_id)
+    pipeline = model.load_pipeline(args.model_id, str(DEVICE), choose_dtype(DEVICE, None))
+    painter = Painter(pipeline, SpectrogramConverter(facts.params, str(DEVICE)), facts.target, 4)
+    samples = held_out_samples(args.dataset_id, args.max_samples, facts.target)
+    soundings = [Sounding(sample, painter.converter) for sample in samples]
+    rows = [row | {"s a clip": 0.0} for row in control_rows(soundings, facts.target)]
+    for scheduler, steps in (("ddim", args.slow_steps), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
+        for seed in args.seeds:
+            settings = choose_settings(facts, None, None, steps, seed, scheduler=scheduler)
+            started = time.perf_counter()
+            our_pictures(pipeline, samples[:4], settings)
+            spent = (time.perf_counter() - started) / len(samples[:4])
+            answer = f"{steps} steps of {scheduler}, seed {seed}"
+            rows.append(summarise(answer, paint(soundings, painter, settings)) | {"s a clip": spent})
+    return rows
+
+
+def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Largest difference of painted stems from those of batch size 1; does the same call give the same bytes?"""
+    runs = {
+        "batch 1": ("--batch_size", "1"),
+        "again": ("--batch_size", "1"),
+        "batch 3": ("--batch_size", "3"),
+        "batch 8": ("--batch_size", "8"),
+        "two candidates, the first": ("--num_candidates", "2"),
+        "two processes": (),
+    }
+    for name, flags in runs.items():
+        launch = (
+            ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"] if name == "two processes" else []
+        )
+        command = [sys.executable, *launch, str(ROOT / "inference_instruct_pix2pix.py"), "--model_id", args.model_id]
+        command += ["--dataset_id", args.dataset_id, "--seed", "--max_samples", "8", "--quiet", *flags]
+        subprocess.run([*command, "--base_save_path", str(folder / name)], check=True)
+    rows = []
+    for name in [name for name in runs if name != "batch 1"]:
+        differences, equal = [], True
+        for path in sorted((folder / "batch 1").rglob("*")):
+            other = folder / name / path.relative_to(folder / "batch 1")
+            equal &= path.is_dir() or (other.exists() and path.read_bytes() == other.read_bytes())
+            if path.name == "stem.png" and kept_first(other.parent):
+                differences.append(np.abs(grey([Image.open(path)]) - grey([Image.open(other)])).max())
+        rows.append(
+            {"run": name, "samples": len(differences), "largest difference, grey levels": int(max(differences))}
+            | {"all files the same": "yes" if equal else "no"}
+        )
+    return [*rows, another_order(args)]
+
+
+def kept_first(folder: Path) -> bool:
+    """Whether a result is its first attempt."""
+    return report.load_json(folder / "result.json")["kept attempt"] == 0
+
+
+def another_order(args: argparse.Namespace) -> dict[str, object]:
+    """The same samples backwards, and three at a time."""
+    facts = model.load_facts(args.model_id)
+    pipeline = model.load_pipeline(args.model_id, str(DEVICE), choose_dtype(DEVICE, None))
+    samples = held_out_samples(args.dataset_id, 6, facts.target)
+    settings = choose_settings(facts, None, None, DEFAULT_STEPS, 0)
+    forwards = grey(our_pictures(pipeline, samples, settings))
+    backwards = our_pictures(pipeline, samples[:2:-1], settings) + our_pictures(pipeline, samples[2::-1], settings)
+    difference = int(np.abs(forwards - grey(backwards[::-1])).max())
+    return {"run": "backwards, by threes", "samples": len(samples), "largest difference, grey levels": difference} | {
+        "all files the same": "-"
+    }
+
+
+def measure_gpu(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Clips a second of the real-size model in bf16 by both, compiled or not, and its share of the matrix rate."""
+    path = real_size_edit_model(folder)
+    flops, rate = 3 * unet_flops(folder / "base"), matrix_rate()
+    some = held_out_samples(args.dataset_id, max(args.batch_sizes), model.load_facts(args.model_id).target)
+    settings = choose_settings(model.ModelFacts(), None, None, args.num_inference_steps, 0, scheduler="ddim")
+    reference = theirs(str(path), torch.bfloat16)
+    ours, compiled = (model.load_pipeline(str(path), str(DEVICE), torch.bfloat16) for _ in range(2))
+    compiled.unet.compile()
+    rows = []
+    for batch in args.batch_sizes:
+        chosen = some[:batch]
+        runs = {
+            "diffusers": lambda chosen=chosen: their_pictures(reference, chosen, settings),
+            "ours": lambda chosen=chosen: our_pictures(ours, chosen, settings),
+            "ours, compiled": lambda chosen=chosen: our_pictures(compiled, chosen, settings),
+        }
+        in_turns(runs, 1)  # to warm up, and to compile
+        _, spent = in_turns(runs, args.repeats)
+        for name, each in spent.items():
+            share = 100 * flops * args.num_inference_steps / each / rate
+            rows.append(
+                {"batch": batch, "run": name, "clips a second": 1 / each, "ratio": spent["diffusers"] / each}
+                | {"of the matrix rate %": share}
+            )
+    return rows
+
+
+MEASURES = {
+    "equal": measure_equal,
+    "speed": measure_speed,
+    "quality": measure_quality,
+    "batches": measure_batches,
+    "gpu": measure_gpu,
+}
+
+if __name__ == "__main__":
+    run_script(main, parse_args())
