@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -43,14 +43,17 @@ from riffusion.painting import Painter, Region, open_view, unedited_images
 from riffusion.pair import save_png
 from riffusion.processes import Share, this_share
 from riffusion.runtime import PRECISIONS, choose_dtype, hide_library_progress, run_script, torch_device
-from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
+from riffusion.samples import OUTSIDE, PAIR_COLUMNS, Sample, Sounding, read_samples
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
 from riffusion.schedulers import SCHEDULERS
-from riffusion.songs import STDIN, InputSong, find_songs, read_song
+from riffusion.songs import MOST_BYTES, STDIN, InputSong, find_songs, read_song
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
 LOSSLESS = ("wav", "flac")
 COMPARISON = "comparison.webp"
+MOST_STEPS = 1000  # that a model is trained with
+LEAST_SECONDS = 0.1  # of a song that are painted
+SLUG_LETTERS = 60  # of an instruction in a folder's name
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +77,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--pan", type=float, default=0.0, help="where the stem is in stereo, from -1 (left) to 1 (default: the centre)")
     add("--format", choices=audio.FORMATS, default="wav", help="of the sound files (default: %(default)s)")
     add("--bits", type=int, choices=[16, 24, 32], help="of wav and flac (default: as many as the input has)")
-    add("--require_edit", action="store_true", help="exit with 1 if an edit was not performed")
+    add("--require_edit", action="store_true", help="exit with 1 if an edit to add or keep was not performed")
     add("--quiet", action="store_true", help="no progress bars and no tables")
 
     add = parser.add_argument_group("how it is painted").add_argument
@@ -91,16 +94,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--guidance_interval", type=float, nargs=2, default=(0.0, 1.0), metavar=("FROM", "TO"), help=interval)
     add("--negative_prompt", default="", help="what not to paint")
     add("--num_candidates", type=int, default=1, help="paint this many and keep the best (default: 1)")
-    add(
-        "--retries",
-        type=int,
-        default=0,
-        help="paint again up to this often while the edit isn't performed (default: 0)",
-    )
+    again = "paint again, up to this often, while an edit to add or keep isn't performed (default: 0)"
+    add("--retries", type=int, default=0, help=again)
 
     add = parser.add_argument_group("what it runs on").add_argument
     add("--batch_size", type=int, default=4, help="clips sampled together (default: %(default)s)")
-    add("--device", type=torch_device, help="torch device (default: cuda if there is one, else cpu)")
+    add("--device", type=torch_device, help="torch device (default: the GPU if there is one)")
     add("--precision", choices=PRECISIONS, help="of the model (default: bf16 where the device has it, else fp32)")
     add("--compile", action="store_true", help="torch.compile the UNet: minutes to begin with, then faster on a GPU")
     args = parser.parse_args(argv)
@@ -118,8 +117,19 @@ def check_args(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         parser.error("--name must be the name of a folder, not a path")
     if args.audio and STDIN in args.audio and (len(args.audio) > 1 or len(args.prompt) > 1):
         parser.error("--audio - takes one song from stdin, with one --prompt, and writes one to stdout")
+    if args.audio == [STDIN] and args.without_stem:
+        parser.error("--without_stem needs a song in stems, which can't come from stdin")
     if args.end is not None and args.end <= args.start:
         parser.error("--end must be after --start")
+    if args.audio is None:
+        for name in ("start", "end", "without_stem", "stem_gain_db", "pan", "format", "bits"):
+            if getattr(args, name) != parser.get_default(name):
+                parser.error(f"--{name} is for --audio: a dataset's pictures have no sound of their own")
+    for scale in [*(args.guidance_scale or []), *(args.image_guidance_scale or [])]:
+        if not math.isfinite(scale):
+            parser.error("--guidance_scale and --image_guidance_scale must be finite")
+    if args.num_inference_steps > MOST_STEPS:
+        parser.error(f"--num_inference_steps must be at most {MOST_STEPS}")
     for name, low, high in (("pan", -1, 1), ("stem_gain_db", -60, 60), ("guidance_rescale", 0, 1)):
         if not low <= getattr(args, name) <= high:
             parser.error(f"--{name} must be from {low} to {high}")
@@ -164,11 +174,16 @@ def main(args: argparse.Namespace) -> int:
         if args.quiet:
             hide_library_progress()
         if piped(args):
+            if share.count > 1:
+                raise UserError("--audio - reads stdin, which several processes can't share")
             stack.enter_context(redirect_stdout(sys.stderr))
             args.base_save_path = scratch / "results"
         facts = model.load_facts(args.model_id)
         jobs = plan_jobs(find_sources(facts.params, scratch, args), facts, share, args)
-        todo = [job for job in jobs if not results.is_finished(job.folder, job.recorded, args.overwrite)]
+        for folder in {args.base_save_path, *(job.folder.parent for job in jobs)}:
+            results.check_pages(folder)
+        there = share.agree([results.is_finished(job.folder, job.recorded, args.overwrite) for job in jobs])
+        todo = [job for job, finished in zip(jobs, there, strict=True) if not finished]
         try:
             if todo:
                 paint(share.mine(todo), facts, share, args)
@@ -195,8 +210,12 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
     if args.audio is None:
         splits = load_splits(args.dataset_id)
         records: datasets.Dataset = held_out_split(splits) or next(iter(splits.values()))
-        require_columns(records, ["original_image", "edit_prompt", "edited_image"])
-        return read_samples(records.select(range(min(args.max_samples, len(records)))), args.task)
+        require_columns(records, PAIR_COLUMNS)
+        samples = read_samples(records.select(range(min(args.max_samples, len(records)))), args.task)
+        drawn = replace(samples[0].params, num_frames=params.num_frames)
+        if drawn != params:
+            raise UserError(f"the dataset's pictures are drawn otherwise than the model's: {drawn}, {params}")
+        return samples
     songs = []
     for path in find_songs(args.audio, in_stems=args.without_stem is not None):
         song = read_song(path, args.name, args.without_stem, args.bits, scratch)
@@ -204,9 +223,12 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
             raise UserError(f"{path}: {song.seconds:.3f} s is shorter than a clip of {params.clip_seconds:.3f} s")
         if args.start >= song.seconds:
             raise UserError(f"{path}: --start {args.start} is beyond its end, {song.seconds:.3f} s")
+        if min(args.end or math.inf, song.seconds) - args.start < LEAST_SECONDS:
+            raise UserError(f"{path}: from --start to --end there is less than {LEAST_SECONDS} s to paint")
         if args.pan and song.channels != 2:
             raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
-        audio.open_output(scratch / f"trial.{args.format}", song.rate, song.channels, song.bits).close()
+        trial = report.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
+        audio.open_output(trial, song.rate, song.channels, song.bits).close()
         songs.append(song)
     names = [song.name for song in songs]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -221,22 +243,19 @@ def plan_jobs(
     """A job for each guidance, source and instruction. Without --seed an earlier run's is taken up, or one is drawn."""
     common = {"model_id": args.model_id, "model_sha256": model.digest(args.model_id), "target": facts.target}
     common |= {"num_candidates": args.num_candidates, "retries": args.retries}
+    common |= {"dtype": str(choose_dtype(args.device or share.device, args.precision)).removeprefix("torch.")}
     if args.audio is not None:
         names = ("start", "end", "without_stem", "stem_gain_db", "pan", "format")
         common |= {name: getattr(args, name) for name in names}
-    grid = guidance_grid(args)
-    plans = [
-        (scales, source, prompt, guidance_folder(scales, args) / folder_name(source, prompt, args))
-        for scales in grid
-        for source in sources
-        for prompt in (args.prompt or [source.prompt])
-    ]
+    asked = itertools.product(guidance_grid(args), sources, dict.fromkeys(args.prompt or [None]))
+    plans = [(scales, source, source.prompt if prompt is None else prompt) for scales, source, prompt in asked]
+    folders = different([guidance_folder(scales, args) / folder_name(*rest, args) for scales, *rest in plans])
     if args.seed is None:
-        earlier = None if args.overwrite else results.earlier_seed([folder for *_, folder in plans])
+        earlier = None if args.overwrite else results.earlier_seed(folders)
         args.seed = share.agree(secrets.randbelow(2**31) if earlier is None else earlier)
     jobs = []
-    for scales, source, prompt, folder in plans:
-        own = {"bits": source.bits} if isinstance(source, InputSong) else {}
+    for (scales, source, prompt), folder in zip(plans, folders, strict=True):
+        own = {"bits": source.bits} if isinstance(source, InputSong) else {"target_sha256": source.target_sha256}
         task = source.task if isinstance(source, Sample) else args.task or read_task(prompt)
         settings = sampling_settings(scales, facts, args)
         told = asdict(settings) | {"prompt": prompt, "task": task} | common | own | {"input_sha256": source.sha256}
@@ -246,7 +265,8 @@ def plan_jobs(
 
 def guidance_grid(args: argparse.Namespace) -> list[tuple[float | None, float | None]]:
     """Text and image guidance of every run; None stands for the model's own."""
-    return list(itertools.product(args.guidance_scale or [None], args.image_guidance_scale or [None]))
+    texts, images = args.guidance_scale or [None], args.image_guidance_scale or [None]
+    return list(itertools.product(dict.fromkeys(texts), dict.fromkeys(images)))
 
 
 def guidance_folder(scales: tuple[float | None, float | None], args: argparse.Namespace) -> Path:
@@ -257,12 +277,21 @@ def guidance_folder(scales: tuple[float | None, float | None], args: argparse.Na
     return args.base_save_path / "-".join(said)
 
 
+def different(folders: list[Path]) -> list[Path]:
+    """The same folders, numbered where one comes again."""
+    taken: dict[Path, None] = {}
+    for folder in folders:
+        numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+        taken[next(name for name in itertools.chain([folder], numbered) if name not in taken)] = None
+    return list(taken)
+
+
 def folder_name(source: InputSong | Sample, prompt: str, args: argparse.Namespace) -> str:
     """A name for a person to find: the song's, or the sample's number and its instruction."""
-    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60]
-    if isinstance(source, Sample):
-        return f"{source.name}-{slug}"
-    return f"{source.name}-{slug}" if len(args.prompt) > 1 else source.name
+    if isinstance(source, InputSong) and len(args.prompt) == 1:
+        return source.name
+    words = "-".join(re.findall(r"\w+", prompt.lower()))[:SLUG_LETTERS]
+    return f"{source.name}-{words}".rstrip("-").encode()[:MOST_BYTES].decode(errors="ignore")
 
 
 def sampling_settings(
@@ -322,11 +351,12 @@ def paint_song(job: Job, painter: Painter, args: argparse.Namespace) -> None:
         tried: list[Tried] = []
         with open_view(mono, region, painter) as view:
             for attempts in plan_rounds(job.settings, args.num_candidates, args.retries):
-                for attempt in attempts:
+                noises = [attempt.noise_name(job.source.name) for attempt in attempts]
+                painted = view.paint(job.prompt, noises, attempts[0].settings)
+                for attempt, latents in zip(attempts, painted, strict=True):
                     answer = report.make_folder(Path(scratch) / str(attempt.number))
                     stem = answer / "model-stem.wav"
-                    noise = attempt.noise_name(job.source.name)
-                    view.paint(stem, job.prompt, job.task, noise, attempt.settings)
+                    view.write_stem(stem, latents, job.task)
                     tried.append(mix_answer(job, attempt, mono, stem, region, painter, args))
                     stem.unlink()
                     for loser in tried:
@@ -358,7 +388,8 @@ def mix_answer(
     overview.look(mono, files["stem"], job.task, region.start, region.end)
     for name, picture in overview.pictures().items():
         save_png(picture, folder / f"{name}.png")
-    more = {"limited dB": limited.most_db, "samples limited": limited.samples, "input samples clipped": song.clipped}
+    more = {"limited dB": limited.most_db, "limited s": limited.seconds, "samples cut": limited.samples}
+    more |= {"input samples clipped": song.clipped}
     if args.format in LOSSLESS:
         more["backing samples changed"] = backing_changes(files, job.task, song.bits)
     return Tried(attempt, job.task, job.prompt, overview.measured(), more)
@@ -419,7 +450,8 @@ def save_sample(
                 image_from_spectrogram(shown[name], params, float(sample.max_value or 1.0)), folder / f"{name}.png"
             )
         tracks = [(name, f"{name}.wav", f"{name}.png") for name in signals]
-        save_result(folder, job, params.clip_seconds, tried, tracks, params, sounding.controls(painter.target))
+        length = sounding.backing.shape[-1] / params.sample_rate
+        save_result(folder, job, length, tried, tracks, params, sounding.controls(painter.target))
 
 
 def save_result(
@@ -462,11 +494,11 @@ def load_results(jobs: list[Job]) -> list[dict]:
 
 def write_pages(jobs: list[Job], args: argparse.Namespace) -> None:
     """Write the page of every folder of samples, and the one over all guidance scales if there are several."""
-    folders = list(dict.fromkeys(job.folder.parent for job in jobs))
-    for folder in folders:
+    for folder in {job.folder.parent for job in jobs}:
         results.write_overview(folder)
-    if len(folders) > 1:
-        results.write_search(args.base_save_path, folders)
+    if len(guidance_grid(args)) > 1:
+        results.write_search(args.base_save_path)
+    results.write_overview(args.base_save_path)
 
 
 def tell(jobs: list[Job], todo: list[Job], spent: float, args: argparse.Namespace) -> None:

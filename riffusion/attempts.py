@@ -33,7 +33,8 @@ def plan_rounds(settings: Settings, candidates: int, retries: int) -> list[list[
         if retry >= 2:
             changed = replace(changed, guidance_scale=MORE_TEXT * settings.guidance_scale)
         if retry >= 3:
-            changed = replace(changed, image_guidance_scale=1 + LESS_IMAGE * (settings.image_guidance_scale - 1))
+            less = 1 + LESS_IMAGE * (settings.image_guidance_scale - 1)
+            changed = replace(changed, image_guidance_scale=min(less, settings.image_guidance_scale))
         rounds.append([Attempt(candidates + retry - 1, changed)])
     return rounds
 

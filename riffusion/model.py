@@ -75,15 +75,16 @@ def load_facts(model_id: str, revision: str | None = None, cache_dir: Path | Non
 
 
 def digest(model_id: str) -> str | None:
-    """SHA-256 of a model folder's UNet, hexadecimal; None of a model on the Hub, whose name says which one it is."""
-    weights = sorted((Path(model_id) / "unet").glob("*.safetensors"))
-    if not weights:
+    """SHA-256 of a model folder's weights and settings; None of a model on the Hub, whose name says which one it is."""
+    folder = Path(model_id)
+    files = sorted([*folder.glob("*/*.safetensors"), *folder.glob("*/*.json"), *folder.glob("*.json")])
+    if not files:
         return None
-    both = hashlib.sha256()
-    for path in weights:
+    digest = hashlib.sha256()
+    for path in files:
         with path.open("rb") as file:
-            both.update(hashlib.file_digest(file, "sha256").digest())
-    return both.hexdigest()
+            digest.update(f"{path.relative_to(folder)}".encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def load_parts(name: str, revision: str | None, variant: str | None, cache_dir: Path | None) -> Parts:

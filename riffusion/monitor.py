@@ -19,13 +19,12 @@ from riffusion.image import SpectrogramImageConverter
 from riffusion.latents import Columns
 from riffusion.model import ModelFacts, Parts, pipeline_from_parts
 from riffusion.objective import Objective, diffusion_loss
-from riffusion.sampling import choose_settings, edit_images
+from riffusion.sampling import DEFAULT_STEPS, choose_settings, edit_images
 from riffusion.spectrogram import ExifTags
 
 WATCHED_PAIRS = 64  # of held-out and as many of training pairs, each with its own noise and timestep for good
 STALE_LOOKS = 3  # looks without a better held-out loss after which every further one says so
 BY_HEART = 0.5  # training loss over held-out loss, at the same noise, below which pairs are being learnt by heart
-VALIDATION_STEPS = 20  # denoising steps of a painted held-out record
 
 
 @dataclass
@@ -136,7 +135,7 @@ def paint_records(
     originals = list(records[watched.columns.original])
     prompts = [prompt or own for own in records[watched.columns.prompt]]
     names = [f"validation {number}" for number in range(len(prompts))]
-    settings = choose_settings(facts, None, None, VALIDATION_STEPS, seed)
+    settings = choose_settings(facts, None, None, DEFAULT_STEPS, seed)
     home = parts.vae.device
     painted = edit_images(pipeline_from_parts(parts).to(parts.unet.device), originals, prompts, names, settings)
     parts.vae.to(home)

@@ -32,13 +32,13 @@ for (const sample of document.querySelectorAll(".sample")) {
   for (const player of players) {
     player.addEventListener("play", () => {
       if (playing && playing !== player) playing.pause();
-      if (clock >= seconds - 0.05) clock = 0;
+      if (clock >= Math.min(seconds, player.duration || seconds) - 0.05) clock = 0;
       if (Math.abs(player.currentTime - clock) > 0.05) player.currentTime = clock;
       playing = player;
       requestAnimationFrame(follow);
     });
     player.addEventListener("seeked", () => {
-      if (playing === player || !playing || playing.paused) { clock = player.currentTime; show(); }
+      if (playing === player || !players.includes(playing) || playing.paused) { clock = player.currentTime; show(); }
     });
   }
   for (const plot of plots)

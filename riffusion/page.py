@@ -3,9 +3,11 @@
 import functools
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
+GENERATOR = '<meta name="generator" content="riff-pix2pix">'
 HERE = Path(__file__).parent
 PITCHES = (220, 440, 880, 1760, 3520, 7040)  # Hz: the A's
 LONG_SECONDS = 12  # from here on tracks lie under one another, as wide as the page
@@ -14,13 +16,17 @@ MOST_TICKS = 10
 CLOCK_SECONDS = 60  # songs longer than that have times as 1:15
 
 
-def samples_page(records: list[dict], summary: list[dict[str, object]]) -> str:
-    """The page over all samples, as `riffusion.results` records them, with a table over all."""
+def samples_page(records: list[dict], summary: list[dict[str, object]], search: str | None = None) -> str:
+    """The page over all samples, as `riffusion.results` records them, with a table over all.
+
+    `search` is the address of a guidance search's page, if there is one.
+    """
     judged = [record["measured"]["edit performed"] for record in records]
     yes, all_judged = judged.count("yes"), len(judged) - judged.count("-")
     count = f"{len(records)} sample{'s' * (len(records) != 1)}"
     verdict = f"{count}, {yes} of {all_judged} edits performed" if all_judged else count
-    body = [f"<h1>What was painted</h1><p>{verdict}</p>", _table(summary), *map(_sample, records)]
+    link = f'<p><a href="{_link(search)}">guidance search</a></p>' if search else ""
+    body = [f"<h1>What was painted</h1><p>{verdict}</p>", link, _table(summary), *map(_sample, records)]
     return _document("What was painted", "\n".join(body), script=_asset("page.js"))
 
 
@@ -29,13 +35,12 @@ def grid_page(cells: list[dict]) -> str:
 
     Pictures are those of the first sample.
     """
+    found = {(cell["guidance_scale"], cell["image_guidance_scale"]): _cell(cell) for cell in cells}
+    texts, images = (sorted(set(scales)) for scales in zip(*found, strict=True))
     rows = []
-    for text in sorted({cell["guidance_scale"] for cell in cells}):
-        mine = sorted(
-            (cell for cell in cells if cell["guidance_scale"] == text), key=lambda cell: cell["image_guidance_scale"]
-        )
-        rows.append(f"<tr><th>text {text:g}</th>{''.join(map(_cell, mine))}</tr>")
-    images = sorted({cell["image_guidance_scale"] for cell in cells})
+    for text in texts:
+        fields = "".join(found.get((text, image), "<td></td>") for image in images)
+        rows.append(f"<tr><th>text {text:g}</th>{fields}</tr>")
     heading = "".join(f"<th>image {image:g}</th>" for image in images)
     grid = f'<div class="scroll"><table><tr><th></th>{heading}</tr>{"".join(rows)}</table></div>'
     said = "Each field: the share of edits performed, what was measured of all samples, the first sample's stem."
@@ -43,13 +48,18 @@ def grid_page(cells: list[dict]) -> str:
 
 
 def _cell(cell: dict) -> str:
-    link, summary = escape(cell["page"], quote=True), cell["summary"]
+    link, summary = _link(cell["page"]), cell["summary"]
     rest = "<br>".join(f"{escape(name)} {_said(value)}" for name, value in summary.items() if name != "performed %")
-    picture = f'<img src="{escape(cell["picture"], quote=True)}" alt="stem" loading="lazy">' if cell["picture"] else ""
+    picture = f'<img src="{_link(cell["picture"])}" alt="stem" loading="lazy">'
     return (
         f'<td class="cell"><a href="{link}">{picture}<b>{_said(summary["performed %"])} % performed</b></a>'
         f'<br><span class="soft">{rest}</span></td>'
     )
+
+
+def _link(*parts: str) -> str:
+    """A relative address, whatever characters are in its names."""
+    return escape(quote("/".join(parts)), quote=True)
 
 
 def _document(title: str, body: str, script: str = "") -> str:
@@ -57,6 +67,7 @@ def _document(title: str, body: str, script: str = "") -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{GENERATOR}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>
@@ -83,9 +94,8 @@ def _sample(record: dict) -> str:
     long = record["seconds"] > LONG_SECONDS
     zoom = '<p><button class="zoom">zoom</button></p>' if long else ""
     tracks = "\n".join(_track(record, track) for track in record["tracks"])
-    folder = escape(record["sample"], quote=True)
-    comparison = f"{folder}/{record['comparison']}"
-    return f"""<section class="sample{" long" * long}" id="{folder}" data-seconds="{record["seconds"]:.6f}">
+    comparison = _link(record["sample"], record["comparison"])
+    return f"""<section class="sample{" long" * long}" data-seconds="{record["seconds"]:.6f}">
 <h2>{escape(record["title"])} {badge}</h2>
 <p class="prompt">{escape(record["prompt"]) or '<span class="soft">(no instruction)</span>'}</p>
 {zoom}<div class="tracks">
@@ -99,13 +109,7 @@ def _sample(record: dict) -> str:
 
 def _measurements(record: dict) -> list[dict[str, object]]:
     """What was painted beside the controls, measured alike."""
-    rows = record["controls"] | {"painted": record["measured"]}
-    names = [name for name in record["measured"] if all(name in row for row in rows.values())]
-    alone = [name for name in record["measured"] if name not in names]
-    table = [{"answer": answer} | {name: row[name] for name in names} for answer, row in rows.items()]
-    return [
-        row | {name: record["measured"][name] if row["answer"] == "painted" else "" for name in alone} for row in table
-    ]
+    return [{"answer": answer} | row for answer, row in (record["controls"] | {"painted": record["measured"]}).items()]
 
 
 def _pairs(settings: dict) -> list[dict[str, object]]:
@@ -113,8 +117,7 @@ def _pairs(settings: dict) -> list[dict[str, object]]:
 
 
 def _track(record: dict, track: dict) -> str:
-    folder = escape(record["sample"], quote=True)
-    sound, picture = (f"{folder}/{escape(track[kind], quote=True)}" for kind in ("sound", "picture"))
+    sound, picture = (_link(record["sample"], track[kind]) for kind in ("sound", "picture"))
     ticks = "".join(f'<span style="left:{place:.2f}%">{label}</span>' for place, label in time_ticks(record["seconds"]))
     pitches = "".join(
         f'<span style="top:{place:.2f}%">{label}</span>'
@@ -157,8 +160,9 @@ def _mel(frequency: float) -> float:
 def _table(rows: list[dict]) -> str:
     if not rows:
         return ""
-    heading = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
-    lines = ["".join(f"<td>{escape(_said(value))}</td>" for value in row.values()) for row in rows]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    heading = "".join(f"<th>{escape(str(name))}</th>" for name in names)
+    lines = ["".join(f"<td>{escape(_said(row.get(name, '')))}</td>" for name in names) for row in rows]
     cells = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table><tr>{heading}</tr>{cells}</table></div>'
 

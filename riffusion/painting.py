@@ -72,20 +72,26 @@ class View:
         self.frames: Canvas = self.columns.scaled(factor)
         self.conditions, self.scales = self.encode()
 
-    def paint(self, stem: Path, prompt: str, task: str, noise: str, settings: Settings) -> None:
-        """Write the stem that an instruction is about, as long as the song and silent outside the painted region.
+    def paint(self, prompt: str, noises: list[str], settings: Settings) -> Tensor:
+        """Latents (answers, C, h, columns) of an answer for each name, which chooses its noise."""
+        painter, answers = self.painter, len(noises)
+        conditions, prompts = self.conditions.repeat(answers, 1, 1, 1), [prompt] * answers
+        with tqdm(
+            total=len(conditions) * settings.num_inference_steps, unit="step", desc="painting", disable=painter.quiet
+        ) as bar:
+            return sample(
+                painter.pipeline, conditions, prompts, noises, settings, self.columns, painter.batch_size, bar
+            )
 
-        It is a mono wav of floats at the model's sample rate. `noise` is a name that chooses the noise.
+    def write_stem(self, stem: Path, latents: Tensor, task: str) -> None:
+        """Write the stem that latents (C, h, columns) show, as long as the song and silent outside the painted region.
+
+        It is a mono wav of floats at the model's sample rate.
         """
         windows, painter = len(self.frames.starts), self.painter
-        steps = windows * settings.num_inference_steps
-        with tqdm(total=steps, unit="step", desc="painting", disable=painter.quiet) as bar:
-            latents = sample(
-                painter.pipeline, self.conditions, [prompt], [noise], settings, self.columns, painter.batch_size, bar
-            )
         with soundfile.SoundFile(stem, "w", self.params.sample_rate, 1, "FLOAT", format="RF64") as file:
             write_silence(file, self.region.start)
-            sounded = self.sound(latents[0], task)
+            sounded = self.sound(latents, task)
             for part in tqdm(sounded, total=windows, desc="sound", unit="clip", disable=painter.quiet):
                 place = file.tell()
                 file.write(part[0] * envelope(place, part.shape[1], self.painted, self.params.sample_rate))

@@ -28,17 +28,22 @@ class Share:
         return self.state.is_main_process
 
     @property
+    def count(self) -> int:
+        """How many of them there are."""
+        return self.state.num_processes
+
+    @property
     def device(self) -> torch.device:
         """Its GPU, or the CPU."""
         return self.state.device
 
     def mine(self, items: Sequence[Item]) -> list[Item]:
         """Its part of what all of them do."""
-        return list(items[self.state.process_index :: self.state.num_processes])
+        return list(items[self.state.process_index :: self.count])
 
     def agree(self, value: Item) -> Item:
         """The main process's value, in all of them."""
-        return broadcast_object_list([value])[0] if self.state.num_processes > 1 else value
+        return broadcast_object_list([value])[0] if self.count > 1 else value
 
     def wait(self) -> None:
         """Until all of them are here."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from riffusion import page, report
 from riffusion.errors import UserError
@@ -15,6 +16,7 @@ from riffusion.errors import UserError
 RECORD = "result.json"  # of a sample's folder
 RECORDS = "results.json"  # of the folder of all samples
 PAGE = "index.html"
+SEARCH, SEARCH_PAGE = "guidance.json", "guidance.html"  # over the folders of a guidance search
 PRESERVED = ("outside, grey levels", "backing samples changed")  # how well the rest was kept, where that was measured
 WORKING = ".painting-"  # begins the name of a folder that isn't finished
 
@@ -24,12 +26,16 @@ def is_finished(folder: Path, settings: dict[str, object], overwrite: bool) -> b
 
     Raises UserError if it holds anything else, unless that may be overwritten.
     """
-    if overwrite or not folder.exists() or not (folder.is_dir() and any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, where a folder of results should be; pass another --base_save_path")
+    if overwrite or not folder.exists() or not any(folder.iterdir()):
         return False
     way_out = "pass --overwrite to replace it, or another --base_save_path"
     if not (folder / RECORD).is_file():
         raise UserError(f"{folder}: is there already, and isn't a finished result; {way_out}")
     there, now = report.load_json(folder / RECORD).get("settings", {}), as_read(settings)
+    if there.get("model_sha256") == now.get("model_sha256") is not None:
+        there["model_id"] = now.get("model_id")  # the same model, wherever it lies
     other = [name for name in {*there, *now} if there.get(name) != now.get(name)]
     if other:
         changes = ", ".join(f"{name} {there.get(name)!r}, now {now.get(name)!r}" for name in sorted(other))
@@ -50,20 +56,38 @@ def earlier_seed(folders: list[Path]) -> int | None:
     return None
 
 
+def check_pages(folder: Path) -> None:
+    """Raise UserError if a page or a table that a run would write there is somebody else's."""
+    for name in (PAGE, SEARCH_PAGE):
+        path = folder / name
+        if path.exists() and page.GENERATOR not in path.read_text(encoding="utf-8", errors="replace"):
+            raise UserError(f"{path}: is there already, and isn't ours; pass another --base_save_path")
+    if (folder / RECORDS).exists() and not (folder / PAGE).exists():
+        raise UserError(f"{folder / RECORDS}: is there already, and isn't ours; pass another --base_save_path")
+
+
 @contextmanager
 def working_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to work in, which becomes `folder` at the end, whole, or on an error goes away.
 
-    In a folder that is there already, an earlier result's files are replaced and others stay.
+    In a folder that is there already, an earlier result's files are replaced and others stay. Raises UserError while
+    another run is at work on the same folder.
     """
-    aside = report.make_folder(folder.parent) / f"{WORKING}{folder.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    report.make_folder(aside)
+    aside = report.make_folder(report.make_folder(folder.parent) / f"{WORKING}{folder.name}")
     try:
-        yield aside
-        publish(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        lock = FileLock(aside / "lock", timeout=0).acquire()
+    except Timeout as error:
+        raise UserError(f"{folder}: another run is painting this") from error
+    with lock:
+        for path in aside.iterdir():  # what a killed run has left
+            if path.name != "lock":
+                path.unlink() if path.is_file() else shutil.rmtree(path)
+        work = report.make_folder(aside / "work")
+        try:
+            yield work
+            publish(work, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def publish(aside: Path, folder: Path) -> None:
@@ -82,22 +106,25 @@ def publish(aside: Path, folder: Path) -> None:
 
 
 def load_records(folder: Path) -> list[dict]:
-    """The records of all finished samples in a folder, by name."""
-    return [report.load_json(path) for path in sorted(folder.glob(f"*/{RECORD}"))]
+    """The records of all finished samples in a folder, by name; what isn't ours is passed over."""
+    paths = [path for path in sorted(folder.glob(f"*/{RECORD}")) if not path.parent.name.startswith(".")]
+    records = [report.load_json(path) | {"sample": path.parent.name} for path in paths]
+    return [record for record in records if {"measured", "controls", "tracks", "settings"} <= set(record)]
 
 
 def write_overview(folder: Path) -> None:
-    """Write the page and the table of all finished samples in a folder, unless there is none."""
-    records = load_records(folder)
-    if records:
+    """Write the page and the table of all finished samples in a folder, unless there is nothing to show."""
+    records, searched = load_records(folder), (folder / SEARCH_PAGE).exists()
+    if records or searched:
         report.save_json(folder / RECORDS, records)
-        report.write_atomically(folder / PAGE, page.samples_page(records, summary(records)))
+        html = page.samples_page(records, summary(records), SEARCH_PAGE if searched else None)
+        report.write_atomically(folder / PAGE, html)
 
 
-def write_search(base: Path, folders: list[Path]) -> None:
-    """Write the page over the folders of a guidance search."""
+def write_search(base: Path) -> None:
+    """Write the page over all folders of a guidance search, of this run and of earlier ones."""
     cells = []
-    for folder in folders:
+    for folder in sorted(path.parent for path in base.glob(f"*/{PAGE}")):
         records = load_records(folder)
         if records:
             first = records[0]
@@ -108,8 +135,8 @@ def write_search(base: Path, folders: list[Path]) -> None:
                 | {"summary": summary(records)[-1]}
             )
     if cells:
-        report.save_json(base / RECORDS, cells)
-        report.write_atomically(base / PAGE, page.grid_page(cells))
+        report.save_json(base / SEARCH, cells)
+        report.write_atomically(base / SEARCH_PAGE, page.grid_page(cells))
 
 
 def summary(records: list[dict]) -> list[dict[str, object]]:
@@ -119,7 +146,8 @@ def summary(records: list[dict]) -> list[dict[str, object]]:
         summarise(answer, [record["controls"][answer] for record in records if answer in record["controls"]])
         for answer in answers
     ]
-    return [*rows, summarise("painted", [record["measured"] for record in records])]
+    painted = [record["measured"] for record in records]
+    return [*rows, summarise("painted", painted)] if painted else []
 
 
 def summarise(answer: str, rows: list[dict[str, Any]]) -> dict[str, object]:

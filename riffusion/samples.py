@@ -12,12 +12,14 @@ from torch import Tensor
 
 from riffusion.dataset import dataset_target
 from riffusion.edits import apply_edit, changed_stem
+from riffusion.errors import UserError
 from riffusion.image import CHANGED_GREY, grey_levels, spectrogram_from_image
 from riffusion.instructions import read_task
 from riffusion.metrics import Measured, measure_stem
 from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
 from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
 
+PAIR_COLUMNS = ("original_image", "edit_prompt", "edited_image")
 OUTSIDE = "outside, grey levels"  # `Sample.outside` in tables
 
 
@@ -37,6 +39,11 @@ class Sample:
     def sha256(self) -> str:
         """What tells this input from others, wherever it stands in a dataset."""
         return hashlib.sha256(self.original.tobytes()).hexdigest()
+
+    @property
+    def target_sha256(self) -> str:
+        """The same of the picture that it should become."""
+        return hashlib.sha256(self.edited.tobytes()).hexdigest()
 
     @property
     def params(self) -> SpectrogramParams:
@@ -83,15 +90,28 @@ class Sample:
 
 
 def read_samples(records: datasets.Dataset, task: str | None) -> list[Sample]:
-    """The samples of a dataset. Without `task` a record says what becomes of the painted stem, or its instruction."""
+    """The samples of a dataset. Without `task` a record says what becomes of the painted stem, or its instruction.
+
+    Raises UserError if there is none, if one lacks something, or if their pictures aren't all of one size.
+    """
+    if not len(records):
+        raise UserError("the dataset has no samples")
     target = dataset_target(records)
     samples = []
     for number, record in enumerate(records):
         title = name = f"sample-{number:03d}"
         if record.get("song"):
-            title += f": {record['song']}, {record['start_seconds']:.1f} s"
+            title += f": {record['song']}"
+        if record.get("start_seconds") is not None:
+            title += f", {record['start_seconds']:.1f} s"
+        missing = [column for column in PAIR_COLUMNS if record[column] is None]
+        if missing:
+            raise UserError(f"{name} of the dataset has no {' and no '.join(missing)}")
         own_task = task or record.get("task") or read_task(record["edit_prompt"])
         pictures = record["original_image"], record["edited_image"]
+        for picture in pictures:
+            if picture.size != records[0]["original_image"].size:
+                raise UserError(f"{name} of the dataset has a picture of another size: {picture.size}")
         samples.append(Sample(name, title, *pictures, record["edit_prompt"], own_task, target))
     return samples
 

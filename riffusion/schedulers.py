@@ -18,6 +18,12 @@ DRAWING = ("euler_a",)
 
 
 def make_scheduler(model_scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
-    """A solver of `SCHEDULERS` over the noise that a model was trained with, which its own scheduler knows."""
+    """A solver of `SCHEDULERS` over the noise that a model was trained with, which its own scheduler knows.
+
+    The model's own is taken as it is. Others begin at pure noise, where a model's "leading" steps would leave it out
+    (arXiv 2305.08891).
+    """
     kind = SCHEDULERS[name]
-    return model_scheduler if isinstance(model_scheduler, kind) else kind.from_config(model_scheduler.config)
+    if isinstance(model_scheduler, kind):
+        return model_scheduler
+    return kind.from_config(model_scheduler.config, timestep_spacing="trailing")

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from riffusion import audio, stems
+from riffusion import audio, report, stems
 from riffusion.errors import UserError
 
 STDIN = "-"
+MOST_BYTES = 200  # of a folder's name: file systems take 255
 AUDIO_SUFFIXES = (*(f".{name}" for name in audio.FORMATS), ".m4a", ".mp4", ".aac", ".opus", ".aif", ".aiff", ".wma")
 
 
@@ -76,7 +78,7 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
     The latter two are first made into files in `scratch`. Its name is the file's unless `name` says so. Raises
     UserError if it can't be read to its end, is empty or isn't finite.
     """
-    source, own_name = path, path.resolve().name
+    source, own_name, sha256 = path, path.name if path.name not in ("", "..") else path.resolve().name, None
     if str(path) == STDIN:
         source, own_name = scratch / "stdin", "stdin"
         with source.open("wb") as file:
@@ -84,9 +86,12 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
     elif path.is_file():
         own_name = own_name.removesuffix(stems.STEM_MP4).removesuffix(path.suffix)
     if without_stem is not None:
+        if path.is_file() and not path.name.endswith(stems.STEM_MP4):
+            raise UserError(f"{path}: --without_stem needs a song in stems, {stems.STEM_MP4} or a folder of stems")
         backing = stems.sum_stems(stems.load_stems(stems.Song(path.name, path)), without=without_stem)
-        source, bits = scratch / f"{own_name}.wav", bits or 16
+        source, bits = report.make_folder(scratch / "backings") / f"{own_name}.wav", bits or 16
         soundfile.write(source, backing.T, 44100, subtype="FLOAT")
+        sha256 = hashlib.sha256(backing.tobytes()).hexdigest()  # the file has the time in it
     samples = clipped = 0
     with audio.open_audio(source) as file:
         for block in file.blocks(audio.BLOCK_SAMPLES, dtype="float32", always_2d=True):
@@ -96,9 +101,9 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
         if not samples:
             raise UserError(f"{path}: holds no samples")
         return InputSong(
-            name=name or own_name,
+            name=folder_name(name or own_name),
             path=source,
-            sha256=file_digest(source),
+            sha256=sha256 or file_digest(source),
             rate=file.samplerate,
             channels=file.channels,
             samples=samples,
@@ -106,6 +111,12 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
             tags=audio.read_tags(file),
             clipped=clipped,
         )
+
+
+def folder_name(text: str) -> str:
+    """A text as the name of a folder, with what no file system takes left out, and not too long for one."""
+    printable = re.sub(r"[\x00-\x1f/\\]", "-", text.encode("utf-8", "replace").decode())
+    return printable.encode()[:MOST_BYTES].decode(errors="ignore").strip()
 
 
 def file_digest(path: Path) -> str:

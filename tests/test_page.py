@@ -11,12 +11,12 @@ from riffusion.spectrogram import SpectrogramConverter
 
 
 def test_what_people_write_is_shown_and_never_run():
-    content = record() | {"prompt": "<script>alert(1)</script>", "title": 'a "b" & <i>c</i>', "sample": 'a"b'}
+    content = record() | {"prompt": "<script>alert(1)</script>", "title": 'a "b" & <i>c</i>', "sample": 'a"b #1 50%?'}
     html = page.samples_page([content], results.summary([content]))
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "a &quot;b&quot; &amp; &lt;i&gt;c&lt;/i&gt;" in html
-    assert 'src="a&quot;b/input.wav"' in html
+    assert 'src="a%22b%20%231%2050%25%3F/input.wav"' in html
 
 
 def test_the_page_needs_nothing_but_the_folder():
@@ -40,14 +40,13 @@ def test_a_pitch_is_where_the_axis_says(pitch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "first", "last"), [(5.11, "0 s", "4 s"), (30, "0 s", "27 s"), (180, "0:00", "2:30")]
+    ("seconds", "first", "last"), [(5.11, "0 s", "4 s"), (30, "0 s", "25 s"), (180, "0:00", "2:30")]
 )
 def test_a_time_is_where_the_axis_says(seconds, first, last):
     ticks = page.time_ticks(seconds)
     assert ticks[0] == (0, first)
     assert 5 <= len(ticks) <= page.MOST_TICKS + 1
-    if seconds != 30:
-        assert ticks[-1][1] == last
+    assert ticks[-1][1] == last
     places = [place for place, _ in ticks]
     assert np.diff(places) == pytest.approx(places[1])
     assert max(places) < 100

@@ -68,6 +68,46 @@ def test_a_folder_is_there_whole_or_as_it_was(tmp_path):
     assert names == {"input.flac", "input.png", "stem.flac", "stem.png", "notes.txt", results.RECORD}
 
 
+def test_two_runs_do_not_paint_the_same(tmp_path):
+    with results.working_folder(tmp_path / "song") as working:
+        (working / "painted.wav").write_text("half")
+        with pytest.raises(UserError, match="another run"), results.working_folder(tmp_path / "song"):
+            pass
+        assert (working / "painted.wav").exists()
+    assert [path.name for path in (tmp_path / "song").iterdir()] == ["painted.wav"]
+    assert [path.name for path in tmp_path.iterdir()] == ["song"]
+
+
+def test_what_is_not_ours_is_neither_shown_nor_replaced(tmp_path):
+    write(tmp_path / "song", record())
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / results.RECORD).write_text('{"passed": true}')
+    (tmp_path / f"{results.WORKING}other").mkdir()
+    (tmp_path / f"{results.WORKING}other" / results.RECORD).write_text(json.dumps(record()))
+    (tmp_path / "song").rename(tmp_path / "renamed")
+    assert [one["sample"] for one in results.load_records(tmp_path)] == ["renamed"]
+    results.check_pages(tmp_path)
+    results.write_overview(tmp_path)
+    results.check_pages(tmp_path)
+    (tmp_path / results.PAGE).write_text("<p>my own page</p>")
+    with pytest.raises(UserError, match="isn't ours"):
+        results.check_pages(tmp_path)
+    (tmp_path / results.PAGE).unlink()
+    with pytest.raises(UserError, match="isn't ours"):
+        results.check_pages(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        results.is_finished(tmp_path / "file", {}, overwrite=True)
+
+
+def test_another_name_of_the_same_model_is_the_same(tmp_path):
+    settings = {"model_id": "checkpoints/small", "model_sha256": "ab"}
+    write(tmp_path / "song", record() | {"settings": settings})
+    assert results.is_finished(tmp_path / "song", settings | {"model_id": "./checkpoints/small"}, overwrite=False)
+    with pytest.raises(UserError, match="model_sha256 'ab', now 'cd'"):
+        results.is_finished(tmp_path / "song", settings | {"model_sha256": "cd"}, overwrite=False)
+
+
 def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path):
     (tmp_path / f"{results.WORKING}song").mkdir()
     (tmp_path / f"{results.WORKING}song" / "old.wav").write_text("half")
@@ -93,12 +133,13 @@ def test_the_page_of_a_search_leads_to_each_of_its_pages(tmp_path):
             content = record()
             content["settings"] |= {"guidance_scale": text, "image_guidance_scale": image}
             write(tmp_path / f"text-{text:g}-image-{image:g}" / "song", content)
-    folders = [path for path in tmp_path.iterdir() if path.is_dir()]
-    for folder in folders:
+    for folder in tmp_path.iterdir():
         results.write_overview(folder)
-    results.write_search(tmp_path, folders)
-    html = (tmp_path / results.PAGE).read_text()
-    cells = json.loads((tmp_path / results.RECORDS).read_text())
+    results.write_search(tmp_path)
+    results.write_overview(tmp_path)
+    assert f'href="{results.SEARCH_PAGE}"' in (tmp_path / results.PAGE).read_text()
+    html = (tmp_path / results.SEARCH_PAGE).read_text()
+    cells = json.loads((tmp_path / results.SEARCH).read_text())
     assert len(cells) == 4
     for cell in cells:
         assert (tmp_path / cell["page"]).is_file()

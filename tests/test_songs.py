@@ -8,7 +8,7 @@ from conftest import RATE, tone, write_song
 
 from riffusion import audio
 from riffusion.errors import UserError
-from riffusion.songs import find_songs, read_song
+from riffusion.songs import find_songs, folder_name, read_song
 
 
 def test_files_patterns_and_folders(tmp_path):
@@ -30,6 +30,24 @@ def test_files_patterns_and_folders(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no audio file"):
         names(str(tmp_path / "empty"))
+
+
+def test_a_song_has_the_name_of_its_link_and_one_that_a_folder_can_have(tmp_path):
+    audio.save_wav(tmp_path / "store.wav", tone(220, 0.1), RATE)
+    (tmp_path / "song.wav").symlink_to(tmp_path / "store.wav")
+    assert read_song(tmp_path / "song.wav", None, None, None, tmp_path).name == "song"
+    assert folder_name("a/b\\c\n") == "a-b-c-"
+    assert folder_name("\udcff.") == "?."
+    assert len(folder_name("ü" * 300).encode()) == 200
+
+
+def test_only_songs_in_stems_can_leave_one_out(tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 0.1), RATE)
+    with pytest.raises(UserError, match="needs a song in stems"):
+        read_song(tmp_path / "song.wav", None, "vocals", None, tmp_path)
+    song = write_song(tmp_path / "song", seconds=0.2)
+    digests = {read_song(song, None, "vocals", None, tmp_path).sha256 for _ in range(2)}
+    assert len(digests) == 1
 
 
 def test_songs_in_stems_are_folders_or_lie_in_one(tmp_path):
