@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import datasets
@@ -395,63 +395,66 @@ def mix_answer(
     return Tried(attempt, job.task, job.prompt, overview.measured(), more)
 
 
+@dataclass
+class Answers:
+    """What was painted for a sample of a dataset so far."""
+
+    job: Job
+    sounding: Sounding
+    unedited: Image.Image  # what the model makes of the input when it changes nothing
+    tried: list[Tried] = field(default_factory=list)
+    painted: dict[int, tuple[Image.Image, torch.Tensor]] = field(default_factory=dict)  # picture and stem, by attempt
+
+    def take(self, attempt: Attempt, picture: Image.Image, target: str) -> None:
+        """Sound and measure an answer."""
+        sample = self.job.source
+        stem = self.sounding.stem(self.unedited, picture, target)
+        outside = {OUTSIDE: sample.outside(self.unedited, picture, target)}
+        self.tried.append(Tried(attempt, self.job.task, self.job.prompt, self.sounding.measured(stem), outside))
+        self.painted[attempt.number] = picture, stem
+
+
 def paint_samples(jobs: list[Job], painter: Painter, args: argparse.Namespace) -> None:
     """Edit the pictures of a few samples that are sampled alike, and write their folders."""
     unedited = unedited_images([job.source.original for job in jobs], painter)
     soundings = [Sounding(job.source, painter.converter) for job in jobs]
-    tried: list[list[Tried]] = [[] for _ in jobs]
-    answers: list[dict[int, tuple[Image.Image, torch.Tensor]]] = [{} for _ in jobs]
+    everything = [Answers(*each) for each in zip(jobs, soundings, unedited, strict=True)]
     for attempts in plan_rounds(jobs[0].settings, args.num_candidates, args.retries):
-        waiting = [number for number in range(len(jobs)) if not (tried[number] and is_settled(tried[number]))]
-        asked = list(itertools.product(waiting, attempts))
+        asked = [(answers, attempt) for answers in everything if not is_settled(answers.tried) for attempt in attempts]
         for first in range(0, len(asked), painter.batch_size):
-            some = asked[first : first + painter.batch_size]
-            painted = edit_images(
+            batch = asked[first : first + painter.batch_size]
+            pictures = edit_images(
                 painter.pipeline,
-                [jobs[number].source.original for number, _ in some],
-                [jobs[number].prompt for number, _ in some],
-                [attempt.noise_name(jobs[number].source.sha256) for number, attempt in some],
-                some[0][1].settings,
+                [answers.job.source.original for answers, _ in batch],
+                [answers.job.prompt for answers, _ in batch],
+                [attempt.noise_name(answers.job.source.sha256) for answers, attempt in batch],
+                attempts[0].settings,
             )
-            for (number, attempt), picture in zip(some, painted, strict=True):
-                job, sounding = jobs[number], soundings[number]
-                stem = sounding.stem(unedited[number], picture, painter.target)
-                outside = job.source.outside(unedited[number], picture, painter.target)
-                tried[number].append(Tried(attempt, job.task, job.prompt, sounding.measured(stem), {OUTSIDE: outside}))
-                answers[number][attempt.number] = picture, stem
-    for number, job in enumerate(jobs):
-        picture, stem = answers[number][best(tried[number]).attempt.number]
-        save_sample(job, soundings[number], (unedited[number], picture), stem, tried[number], painter)
+            for (answers, attempt), picture in zip(batch, pictures, strict=True):
+                answers.take(attempt, picture, painter.target)
+    for answers in everything:
+        save_sample(answers, painter)
 
 
-def save_sample(
-    job: Job,
-    sounding: Sounding,
-    pictures: tuple[Image.Image, Image.Image],
-    stem: torch.Tensor,
-    tried: list[Tried],
-    painter: Painter,
-) -> None:
-    """Write one sample's pictures and sound: original, painted, stem and target.
-
-    `pictures` are what the model makes of the input unedited and edited.
-    """
+def save_sample(answers: Answers, painter: Painter) -> None:
+    """Write the best answer's pictures and sound: original, painted, stem and target."""
+    job, sounding = answers.job, answers.sounding
     sample, params = job.source, job.source.params
+    picture, stem = answers.painted[best(answers.tried).attempt.number]
     true = sounding.stem(sample.original, sample.edited, sample.target)
     signals = {"original": sounding.backing, "painted": sounding.result(stem), "stem": stem}
     signals["target"] = sounding.result(true)
     peak = max(float(signal.abs().max()) for signal in signals.values())
     gain = 1 / max(peak, 1e-9) if peak > 1 or sample.max_value is None else 1.0  # else the level is unknown
-    shown = sample.shown(*pictures, painter.target)
+    shown = sample.shown(answers.unedited, picture, painter.target)
     with results.working_folder(job.folder) as folder:
         for name, signal in signals.items():
             audio.save_wav(folder / f"{name}.wav", gain * signal.numpy(), params.sample_rate)
-            save_png(
-                image_from_spectrogram(shown[name], params, float(sample.max_value or 1.0)), folder / f"{name}.png"
-            )
+            image = image_from_spectrogram(shown[name], params, float(sample.max_value or 1.0))
+            save_png(image, folder / f"{name}.png")
         tracks = [(name, f"{name}.wav", f"{name}.png") for name in signals]
         length = sounding.backing.shape[-1] / params.sample_rate
-        save_result(folder, job, length, tried, tracks, params, sounding.controls(painter.target))
+        save_result(folder, job, length, answers.tried, tracks, params, sounding.controls(painter.target))
 
 
 def save_result(

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -59,7 +60,8 @@ def main(args: argparse.Namespace) -> int:
             seed,
             scheduler=args.scheduler,
         )
-        rows.append(summarise(f"model, seed {seed}", paint(soundings, painter, settings)))
+        measured, _ = paint(soundings, painter, settings)
+        rows.append(summarise(f"model, seed {seed}", measured))
     print(report.table(rows))
     if args.json is not None:
         report.save_json(args.json, {"settings": vars(args), "rows": rows})
@@ -82,9 +84,12 @@ def control_rows(soundings: list[Sounding], target: str) -> list[dict[str, objec
     return [summarise(name, [rows[name] for rows in controls]) for name in controls[0]]
 
 
-def paint(soundings: list[Sounding], painter: Painter, settings: Settings) -> list[dict[str, object]]:
-    """What is measured of the model's answer to every sample."""
-    rows = []
+def paint(
+    soundings: list[Sounding], painter: Painter, settings: Settings
+) -> tuple[list[dict[str, object]], list[Image.Image]]:
+    """What is measured of the model's answer to every sample, and the answers."""
+    rows: list[dict[str, object]] = []
+    answers: list[Image.Image] = []
     label = f"{settings.num_inference_steps} steps of {settings.scheduler}, seed {settings.seed}"
     for first in tqdm(range(0, len(soundings), painter.batch_size), desc=label):
         batch = soundings[first : first + painter.batch_size]
@@ -97,7 +102,8 @@ def paint(soundings: list[Sounding], painter: Painter, settings: Settings) -> li
             stem = sounding.stem(before, after, painter.target)
             outside = sounding.sample.outside(before, after, painter.target)
             rows.append(sounding.measured(stem).row(sounding.sample.task) | {OUTSIDE: outside})
-    return rows
+        answers += painted
+    return rows, answers
 
 
 if __name__ == "__main__":

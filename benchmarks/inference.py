@@ -38,6 +38,7 @@ from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, choose_settings
 from riffusion.spectrogram import SpectrogramConverter
 
 ROOT = Path(__file__).resolve().parent.parent
+FROM_SLOW = "rms from the slow one's, grey levels"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -191,15 +192,18 @@ def measure_quality(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
     painter = Painter(pipeline, SpectrogramConverter(facts.params, str(DEVICE)), facts.target, 4)
     samples = held_out_samples(args.dataset_id, args.max_samples, facts.target)
     soundings = [Sounding(sample, painter.converter) for sample in samples]
-    rows = [row | {"s a clip": 0.0} for row in control_rows(soundings, facts.target)]
-    for scheduler, steps in (("ddim", args.slow_steps), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
+    controls = control_rows(soundings, facts.target)
+    rows, slow = [row | {"s a clip": 0.0, FROM_SLOW: 0.0} for row in controls], {}
+    for scheduler, steps in (("ddim", args.slow_steps), ("ddim", 20), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
         for seed in args.seeds:
             settings = choose_settings(facts, None, None, steps, seed, scheduler=scheduler)
             started = time.perf_counter()
             our_pictures(pipeline, samples[:4], settings)
             spent = (time.perf_counter() - started) / len(samples[:4])
-            answer = f"{steps} steps of {scheduler}, seed {seed}"
-            rows.append(summarise(answer, paint(soundings, painter, settings)) | {"s a clip": spent})
+            measured, painted = paint(soundings, painter, settings)
+            distance = grey(painted) - grey(slow.setdefault(seed, painted))
+            row = summarise(f"{steps} steps of {scheduler}, seed {seed}", measured)
+            rows.append(row | {"s a clip": spent, FROM_SLOW: float(np.sqrt(np.square(distance).mean()))})
     return rows
 
 

@@ -10,10 +10,10 @@ for (const sample of document.querySelectorAll(".sample")) {
   const show = () => {
     for (const plot of plots) {
       plot.querySelector("i").style.left = `${100 * Math.min(clock / seconds, 1)}%`;
-      const window = plot.closest(".scroll");
+      const view = plot.closest(".scroll");
       const place = plot.clientWidth * clock / seconds;
-      if (playing && sample.contains(playing) && (place < window.scrollLeft || place > window.scrollLeft + window.clientWidth))
-        window.scrollLeft = place - 20;
+      if (playing && sample.contains(playing) && (place < view.scrollLeft || place > view.scrollLeft + view.clientWidth))
+        view.scrollLeft = place - 20;
     }
   };
   const follow = () => {

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from diffusers.models.attention_processor import SlicedAttnProcessor
 from riffusion import adapt, model
 from riffusion.canvas import lay_windows
 from riffusion.errors import UserError
-from riffusion.sampling import Settings, branch_weights, guided_prediction, sample
+from riffusion.sampling import Settings, branch_weights, guided_prediction, sample, sample_generator
 from riffusion.schedulers import SCHEDULERS
 
 CANVAS = lay_windows(20, 8)
@@ -97,6 +98,18 @@ def test_a_name_chooses_the_noise_whatever_is_sampled_beside_it(pipeline, schedu
     assert both == pytest.approx(swapped[::-1], abs=1e-4)
     assert both[:1] == pytest.approx(alone, abs=1e-4)
     assert not np.allclose(both[0], both[1], atol=1e-2)
+
+
+def test_a_seed_chooses_the_noise_too():
+    noise = {
+        (seed, name): torch.randn(1000, generator=sample_generator(seed, name)).numpy()
+        for seed in (0, 1, 2**31 - 1)
+        for name in ("a", "b")
+    }
+    for one, other in itertools.combinations(noise.values(), 2):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.15
+    again = torch.randn(1000, generator=sample_generator(1, "b")).numpy()
+    assert (noise[1, "b"] == again).all()
 
 
 def test_solvers_come_to_the_same_picture_with_many_steps(pipeline):

@@ -67,8 +67,8 @@ def test_a_model_that_copies_its_input_paints_nothing(excerpt):
 
 
 def test_two_seeds_paint_two_parts(demo, tmp_path):
-    flags = ["--model_id", str(SMALL), "--base_save_path", str(tmp_path), "--name", "other", "--seed", "1"]
+    flags = ["--model_id", str(SMALL), "--base_save_path", str(tmp_path), "--name", demo.name, "--seed", "1"]
     song = ["--audio", str(stems.example_song().path), "--without_stem", "vocals", "--prompt", PROMPT]
     inference_instruct_pix2pix.main(inference_instruct_pix2pix.parse_args([*flags, *song]))
-    parts = [audio.load_audio(folder / "stem.wav")[0].ravel() for folder in (demo, tmp_path / "other")]
+    parts = [audio.load_audio(folder / "stem.wav")[0].ravel() for folder in (demo, tmp_path / demo.name)]
     assert abs(np.corrcoef(*parts)[0, 1]) < 0.5
