@@ -1,110 +1,343 @@
-"""Is the edit performed? Held-out pairs, painted by a model, beside two control rows.
+"""Is the edit performed, is it the one that was asked for, and is it music? On held-out songs.
 
-    python benchmarks/edit_quality.py --model_id checkpoints/small --dataset_id build/pairs/valid --json edits.json
+    python benchmarks/edit_quality.py --model_id checkpoints/small --dataset_id build/pairs/valid \\
+        --train_data_dir build/pairs/train --root_data_dir ../shared/data --json edits.json
 
-`copy the input` stands for a model that answers with its input's picture, `oracle` for one that answers with the true
-edited picture; both take the model's way from picture to measurement.
+Rows `copy the input` stand for a model that answers with its input's picture, `oracle` for one that answers with the
+true edited picture; both take the model's way from picture to measurement.
+
+`edits`: held-out pairs of every task, each seed. An "add" is performed by `riffusion.metrics`; with retries as
+`--retries 3` paints it. A stem is the one asked for if a classifier of true training stems names it so. A "keep" holds
+if nothing is painted. `registers`: a high and a low voice over the same backing. `notes`: voiced frames on notes of the
+backing's scale and chords, of painted vocals, of true ones, and of true ones of other songs. `memory`: likeness
+(correlation at the best shift in time) to the nearest training stem of the kind, and the share of frames that two seeds
+sing alike. `backings`: one instruction and one noise over different backings; the likeness of part to part, and how
+each fits its own backing and the others. `separation`: SI-SDR of what "remove" and "extract" leave, from songs in
+stems, beside that of the untouched mix.
 """
 
 import argparse
 import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from PIL import Image
+import datasets
+import numpy as np
+import soundfile
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from riffusion import model, report
-from riffusion.dataset import held_out_split, load_splits
-from riffusion.errors import UserError
-from riffusion.painting import Painter, unedited_images
-from riffusion.results import summarise
+from held_out import (
+    Answer,
+    Records,
+    control_answers,
+    held_out_pairs,
+    load_painter,
+    paint,
+    paint_again,
+    read_target,
+    sound_inputs,
+)
+from judges import Harmony, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
+
+from riffusion import model, report, stems
+from riffusion.dataset import load_splits
+from riffusion.edits import Edit, apply_edit
+from riffusion.metrics import si_sdr
+from riffusion.painting import Painter, Region, open_view
 from riffusion.runtime import run_script
-from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
-from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
+from riffusion.samples import Sounding
+from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings
 from riffusion.schedulers import SCHEDULERS
-from riffusion.spectrogram import SpectrogramConverter
+
+RETRIES = 3
+JUDGED_STEMS = ("bass", "drums", "other", "vocals")
+HIGH, LOW = "add a high vocal", "add a low vocal"
+ANY_VOCAL = "add a vocal"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model_id", default="checkpoints/small", help="model folder or Hub name (default: %(default)s)")
-    add("--dataset_id", required=True, help="folder of held-out pairs")
-    add("--max_samples", type=int, default=50, help="pairs, chosen at random (default: %(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0], help="seeds to paint each pair with (default: 0)")
+    add("--dataset_id", type=Path, required=True, help="folder of held-out pairs")
+    add(
+        "--train_data_dir", type=Path, help="folder of the pairs learnt from, for the judges (default: train beside it)"
+    )
+    add("--root_data_dir", type=Path, help="the held-out songs in stems, at any depth, for `separation`")
+    add("--measure", nargs="+", choices=MEASURES, default=list(MEASURES), help="what to measure (default: all)")
+    add("--max_samples", type=int, default=150, help="pairs of `edits` (default: %(default)s)")
+    add("--max_vocals", type=int, default=30, help="backings of what is asked of vocals (default: %(default)s)")
+    add("--max_train_stems", type=int, default=3000, help="training stems that judges look at (default: %(default)s)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to paint each pair with (default: 0 1 2)")
     add("--num_inference_steps", type=int, default=DEFAULT_STEPS, help="denoising steps (default: %(default)s)")
     add("--scheduler", choices=SCHEDULERS, default=DEFAULT_SCHEDULER, help="how they are taken (default: %(default)s)")
     add("--guidance_scale", type=float, help="text guidance (default: the model's)")
     add("--image_guidance_scale", type=float, help="image guidance (default: the model's)")
     add("--batch_size", type=int, default=4, help="pictures sampled together (default: %(default)s)")
     add("--json", type=Path, help="also write the figures here")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.train_data_dir = args.train_data_dir or args.dataset_id.parent / "train"
+    return args
 
 
 def main(args: argparse.Namespace) -> int:
-    facts = model.load_facts(args.model_id)
-    samples = held_out_samples(args.dataset_id, args.max_samples, facts.target)
-    pipeline = model.load_pipeline(args.model_id, "cpu", torch.float32)
-    painter = Painter(pipeline, SpectrogramConverter(facts.params), facts.target, args.batch_size)
-    soundings = [Sounding(sample, painter.converter) for sample in tqdm(samples, desc="sounding the inputs")]
-    rows = control_rows(soundings, facts.target)
-    for seed in args.seeds:
-        settings = choose_settings(
-            facts,
-            args.guidance_scale,
-            args.image_guidance_scale,
-            args.num_inference_steps,
-            seed,
-            scheduler=args.scheduler,
-        )
-        measured, _ = paint(soundings, painter, settings)
-        rows.append(summarise(f"model, seed {seed}", measured))
-    print(report.table(rows))
-    if args.json is not None:
-        report.save_json(args.json, {"settings": vars(args), "rows": rows})
+    bench = open_bench(args)
+    figures = {}
+    for name in args.measure:
+        figures[name] = MEASURES[name](bench, args)
+        print(f"{name}\n{report.table(figures[name])}\n", flush=True)
+        if args.json is not None:
+            report.save_json(args.json, {"settings": vars(args), **figures})
     return 0
 
 
-def held_out_samples(dataset_id: str, most: int, target: str) -> list[Sample]:
-    """A random choice of the folder's samples, the same every time. Raises UserError if they aren't of that target."""
-    splits = load_splits(dataset_id)
-    pairs = (held_out_split(splits) or next(iter(splits.values()))).shuffle(seed=0)
-    samples = read_samples(pairs.select(range(min(most, len(pairs)))), None)
-    if samples[0].target != target:
-        raise UserError(f"the pairs' target is {samples[0].target!r}, the model's is {target!r}")
-    return samples
+@dataclass
+class Bench:
+    """The model, how it samples with each seed, and the held-out pairs in a random order."""
+
+    painter: Painter
+    settings: list[Settings]
+    pairs: datasets.Dataset
+
+    def soundings(self, pairs: datasets.Dataset) -> list[Sounding]:
+        """The inputs of some pairs as sound."""
+        return sound_inputs(read_target(pairs, self.painter.target), self.painter)
+
+    def vocals(self, most: int) -> tuple[datasets.Dataset, list[Sounding]]:
+        """Pairs that ask for vocals, of as many songs as there are before a second one of any."""
+        rows = [row for row, stem in enumerate(self.pairs["painted_stem"]) if stem == "vocals"]
+        rows = [row for row in rows if self.pairs[row]["task"] == "add"]
+        seen: dict[str, int] = {}
+        turns = []
+        for row in rows:
+            song = self.pairs[row]["song"]
+            seen[song] = seen.get(song, 0) + 1
+            turns.append(seen[song])
+        chosen = self.pairs.select([rows[place] for place in np.argsort(turns, kind="stable")[:most]])
+        return chosen, self.soundings(chosen)
 
 
-def control_rows(soundings: list[Sounding], target: str) -> list[dict[str, object]]:
-    """The rows of answers that are known."""
-    controls = [sounding.controls(target) for sounding in tqdm(soundings, desc="control rows")]
-    return [summarise(name, [rows[name] for rows in controls]) for name in controls[0]]
+def open_bench(args: argparse.Namespace) -> Bench:
+    painter = load_painter(args.model_id, args.batch_size)
+    facts = model.load_facts(args.model_id)
+    scales, steps = (args.guidance_scale, args.image_guidance_scale), args.num_inference_steps
+    settings = [choose_settings(facts, *scales, steps, seed, scheduler=args.scheduler) for seed in args.seeds]
+    return Bench(painter, settings, held_out_pairs(args.dataset_id))
 
 
-def paint(
-    soundings: list[Sounding], painter: Painter, settings: Settings
-) -> tuple[list[dict[str, object]], list[Image.Image]]:
-    """What is measured of the model's answer to every sample, and the answers."""
-    rows: list[dict[str, object]] = []
-    answers: list[Image.Image] = []
-    label = f"{settings.num_inference_steps} steps of {settings.scheduler}, seed {settings.seed}"
-    for first in tqdm(range(0, len(soundings), painter.batch_size), desc=label):
-        batch = soundings[first : first + painter.batch_size]
-        samples = [sounding.sample for sounding in batch]
-        originals = [sample.original for sample in samples]
-        names = [sample.sha256 for sample in samples]
-        unedited = unedited_images(originals, painter)
-        painted = edit_images(painter.pipeline, originals, [sample.prompt for sample in samples], names, settings)
-        for sounding, before, after in zip(batch, unedited, painted, strict=True):
-            stem = sounding.stem(before, after, painter.target)
-            outside = sounding.sample.outside(before, after, painter.target)
-            rows.append(sounding.measured(stem).row(sounding.sample.task) | {OUTSIDE: outside})
-        answers += painted
-    return rows, answers
+def measure_edits(bench: Bench, args: argparse.Namespace) -> Records:
+    """Is the edit performed, and is it the one that was asked for?"""
+    pairs = bench.pairs.select(range(min(args.max_samples, len(bench.pairs))))
+    soundings, asked = bench.soundings(pairs), pairs["painted_stem"]
+    judge = train_judge(args)
+    rows = []
+    for name, answers in control_answers(soundings, bench.painter.target).items():
+        rows.append(edit_row(name, answers, answers, asked, judge))
+    for settings in bench.settings:
+        answers = paint(soundings, bench.painter, settings)
+        again = paint_again(answers, bench.painter, settings, RETRIES)
+        rows.append(edit_row(f"model, seed {settings.seed}", answers, again, asked, judge))
+    return rows
 
+
+def train_judge(args: argparse.Namespace) -> Callable[[list[Answer]], list[str]]:
+    """What names the stems of answers, from true stems of training songs."""
+    pictures, names = training_stems(args, JUDGED_STEMS)
+    judge = train_stem_judge(pictures, names)
+    return lambda answers: list(judge([one.picture for one in answers]))
+
+
+def edit_row(
+    name: str, answers: list[Answer], again: list[Answer], asked: list[str], judge: Callable[[list[Answer]], list[str]]
+) -> dict[str, object]:
+    """One row over the answers to all tasks; `again` are those after retries, `asked` the stems asked for."""
+    rate = answers[0].sounding.converter.params.sample_rate
+    adds = [place for place, one in enumerate(answers) if one.task == "add"]
+    keeps = [place for place, one in enumerate(answers) if one.task == "keep"]
+    judged = [place for place, stem in enumerate(asked) if stem in JUDGED_STEMS]
+    sung = [place for place in adds if asked[place] == "vocals"]
+    named = judge([answers[place] for place in judged])
+    levels = [answers[place].measured.edit.level_db for place in adds]
+    return {
+        "answer": name,
+        "adds": len(adds),
+        "performed %": percent([answers[place].performed for place in adds]),
+        f"with {RETRIES} retries %": percent([again[place].performed for place in adds]),
+        "level dB": float(np.median([level for level in levels if np.isfinite(level)] or [np.nan])),
+        "stems": len(judged),
+        "stem asked for %": percent([one == asked[place] for one, place in zip(named, judged, strict=True)]),
+        "keeps": len(keeps),
+        "kept %": percent([answers[place].performed for place in keeps]),
+        "vocals": len(sung),
+        "voiced %": 100 * float(np.mean([answers[place].measured.voicing.voiced_share for place in sung])),
+        "pitch confidence": float(np.mean([confidence(answers[place].stem, rate) for place in sung])),
+    }
+
+
+def measure_registers(bench: Bench, args: argparse.Namespace) -> Records:
+    """Is a voice asked high higher than one asked low, over the same backing and from the same noise?"""
+    _, soundings = bench.vocals(args.max_vocals)
+    rows = []
+    for settings in bench.settings:
+        high, low = (paint(soundings, bench.painter, settings, prompt) for prompt in (HIGH, LOW))
+        apart = [median_pitch(one) - median_pitch(other) for one, other in zip(high, low, strict=True)]
+        known = [one for one in apart if np.isfinite(one)]
+        rows.append(
+            {"seed": settings.seed, "backings": len(apart), "both voiced": len(known)}
+            | {"high is higher %": percent([one > 0 for one in apart])}
+            | {"semitones between, median": float(np.median(known))}
+        )
+    return rows
+
+
+def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
+    """Are the notes those of the backing?"""
+    pairs, soundings = bench.vocals(args.max_vocals)
+    rate = bench.painter.converter.params.sample_rate
+    harmonies = [Harmony(sounding.backing[0].numpy(), rate) for sounding in soundings]
+    true = [melody_of(one) for one in control_answers(soundings, bench.painter.target)["oracle"]]
+    songs = pairs["song"]
+    moved = [next(melody for song, melody in zip(songs, true, strict=True) if song != own) for own in songs]
+    sung = {"true vocals": true, "true vocals of another song": moved}
+    for settings in bench.settings:
+        sung[f"model, seed {settings.seed}"] = [melody_of(one) for one in paint(soundings, bench.painter, settings)]
+    rows = []
+    for name, melodies in sung.items():
+        fits = np.array([harmony.fit(notes) for harmony, notes in zip(harmonies, melodies, strict=True)])
+        voiced = np.isfinite(fits[:, 0])
+        in_scale, in_chord = 100 * fits[voiced].mean(axis=0)
+        rows.append(
+            {"vocals": name, "clips": int(voiced.sum()), "in the scale %": in_scale, "in the chord %": in_chord}
+        )
+    return rows
+
+
+def measure_memory(bench: Bench, args: argparse.Namespace) -> Records:
+    """Is a painted stem nearer to a training stem than true ones are, and do two seeds sing the same?"""
+    pairs, soundings = bench.vocals(args.max_vocals)
+    learnt = np.stack([thumbnail(picture) for picture in training_stems(args, ("vocals",))[0]])
+    answers = {"true held-out vocals": [sounding.sample.edited for sounding in soundings]}
+    melodies = []
+    for settings in bench.settings:
+        painted = paint(soundings, bench.painter, settings)
+        answers[f"model, seed {settings.seed}"] = [one.picture for one in painted]
+        melodies.append([melody_of(one) for one in painted])
+    rows = []
+    for name, pictures in answers.items():
+        nearest = likeness(np.stack([thumbnail(picture) for picture in pictures]), learnt).max(axis=1)
+        figures = {"nearest, median": float(np.median(nearest)), "nearest, largest": float(nearest.max())}
+        rows.append({"vocals": name, "clips": len(pictures), "training stems": len(learnt)} | figures)
+    alike = [np.nan]
+    for sung, others in zip(melodies, [*melodies[1:], melodies[0]], strict=True):
+        alike.append(float(np.nanmedian([sung_the_same(one, other) for one, other in zip(sung, others, strict=True)])))
+    return [row | {"sung as by another seed %": 100 * share} for row, share in zip(rows, alike, strict=True)]
+
+
+def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
+    """Does a part follow its backing, where instruction and noise are the same?"""
+    count = min(6, args.max_vocals)
+    pairs, soundings = bench.vocals(count)
+    rate = bench.painter.converter.params.sample_rate
+    harmonies = [Harmony(sounding.backing[0].numpy(), rate) for sounding in soundings]
+    noises = ["the same noise"] * len(soundings)
+    rows = []
+    for settings in bench.settings:
+        answers = paint(soundings, bench.painter, settings, ANY_VOCAL, noises)
+        alike = likeness(*[np.stack([thumbnail(one.picture) for one in answers])] * 2)
+        fits = np.array([[harmony.fit(melody_of(one))[0] for harmony in harmonies] for one in answers])
+        for place, _ in enumerate(answers):
+            others = [other for other in range(len(answers)) if other != place]
+            rows.append(
+                {"seed": settings.seed, "backing": f"{place + 1}: {pairs[place]['song']}"}
+                | {f"like {other + 1}": float(alike[place, other]) for other in range(len(answers))}
+                | {"in its own scale %": 100 * fits[place, place]}
+                | {"in the others' %": 100 * float(np.nanmean(fits[place, others]))}
+            )
+    return rows
+
+
+def measure_separation(bench: Bench, args: argparse.Namespace) -> Records:
+    """SI-SDR of what is left by "remove" and "extract", in sound, beside that of the mix as it was."""
+    if args.root_data_dir is None:
+        return []
+    folders = {song.name: song for song in held_out_songs(args.root_data_dir)}
+    records = [one for one in bench.pairs.remove_columns(["original_image", "edited_image"]) if one["song"] in folders]
+    rows = []
+    for task in ("remove", "extract"):
+        asked = [one for one in records if one["task"] == task][: args.max_vocals]
+        figures = []
+        for record in tqdm(asked, desc=task):
+            figures.append(separate(record, folders[record["song"]], bench))
+        before, after = np.array(figures).T
+        rows.append(
+            {"task": task, "clips": len(asked), "SI-SDR of the mix, dB": float(np.median(before))}
+            | {"of the result, dB": float(np.median(after)), "better by, dB": float(np.median(after - before))}
+            | {"better in %": percent(list(after > before))}
+        )
+    return rows
+
+
+def held_out_songs(root: Path) -> list[stems.Song]:
+    """The songs of every `valid` folder."""
+    return [song for folder in sorted(root.rglob("valid")) for song in stems.find_songs(folder)]
+
+
+def separate(record: dict, song: stems.Song, bench: Bench) -> tuple[float, float]:
+    """SI-SDR to the true result of the untouched mix and of the model's result, for a record's clip, in dB."""
+    params, painter = bench.painter.converter.params, bench.painter
+    backing = frozenset(record["backing_stems"].split(", "))
+    wanted = Edit(record["task"], record["painted_stem"]).result(backing)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = stems.mix_down(song, params.sample_rate, Path(folder))
+        start = round(record["start_seconds"] * params.sample_rate)
+        heard = {name: record["gain"] * parts.read(name, start, params.clip_samples) for name in backing}
+        mix, true = sum(heard.values()), sum(heard[name] for name in wanted)
+        soundfile.write(Path(folder) / "mix.wav", mix, params.sample_rate, "FLOAT")
+        with open_view(Path(folder) / "mix.wav", Region(0, len(mix)), replace(painter, quiet=True)) as view:
+            latents = view.paint(record["edit_prompt"], ["0"], bench.settings[0])
+            view.write_stem(Path(folder) / "stem.wav", latents[0], record["task"])
+        stem, _ = soundfile.read(Path(folder) / "stem.wav", dtype="float32")
+    return si_sdr(mix, true), si_sdr(apply_edit(record["task"], mix, stem), true)
+
+
+def training_stems(args: argparse.Namespace, kinds: tuple[str, ...]) -> tuple[list, list[str]]:
+    """Pictures of true stems of training songs, at random, and their names."""
+    pairs = load_splits(str(args.train_data_dir))
+    rows = next(iter(pairs.values()))
+    chosen = [row for row, stem in enumerate(rows["painted_stem"]) if stem in kinds]
+    chosen = np.random.default_rng(0).permutation(chosen)[: args.max_train_stems].tolist()
+    some = rows.select(chosen)
+    return [one["edited_image"] for one in tqdm(some, desc="training stems")], some["painted_stem"]
+
+
+def melody_of(answer: Answer) -> np.ndarray:
+    return melody(answer.stem, answer.sounding.converter.params.sample_rate)
+
+
+def median_pitch(answer: Answer) -> float:
+    """Of the voiced frames, in semitones; nan without any."""
+    notes = melody_of(answer)
+    voiced = notes[np.isfinite(notes)]
+    return float(np.median(voiced)) if len(voiced) else np.nan
+
+
+def percent(verdicts: list) -> float:
+    """Share of those that hold; nan without any."""
+    return 100 * float(np.mean([bool(one) for one in verdicts])) if len(verdicts) else np.nan
+
+
+MEASURES: dict[str, Callable[[Bench, argparse.Namespace], Records]] = {
+    "edits": measure_edits,
+    "registers": measure_registers,
+    "notes": measure_notes,
+    "memory": measure_memory,
+    "backings": measure_backings,
+    "separation": measure_separation,
+}
 
 if __name__ == "__main__":
     run_script(main, parse_args())

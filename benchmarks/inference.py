@@ -26,14 +26,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from edit_quality import control_rows, held_out_samples, paint
+from held_out import control_answers, held_out_samples, paint, sound_inputs
 from real_size import matrix_rate, real_size_model, unet_flops
 
 from riffusion import adapt, model, report
 from riffusion.painting import Painter
 from riffusion.results import summarise
 from riffusion.runtime import choose_dtype, keep_freed_memory, run_script
-from riffusion.samples import Sample, Sounding
+from riffusion.samples import Sample
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, choose_settings, edit_images, sample_generator
 from riffusion.spectrogram import SpectrogramConverter
 
@@ -191,18 +191,20 @@ def measure_quality(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
     pipeline = model.load_pipeline(args.model_id, str(DEVICE), choose_dtype(DEVICE, None))
     painter = Painter(pipeline, SpectrogramConverter(facts.params, str(DEVICE)), facts.target, 4)
     samples = held_out_samples(args.dataset_id, args.max_samples, facts.target)
-    soundings = [Sounding(sample, painter.converter) for sample in samples]
-    controls = control_rows(soundings, facts.target)
-    rows, slow = [row | {"s a clip": 0.0, FROM_SLOW: 0.0} for row in controls], {}
+    soundings = sound_inputs(samples, painter)
+    controls = control_answers(soundings, facts.target)
+    known = [summarise(name, [one.row() for one in answers]) for name, answers in controls.items()]
+    rows, slow = [row | {"s a clip": 0.0, FROM_SLOW: 0.0} for row in known], {}
     for scheduler, steps in (("ddim", args.slow_steps), ("ddim", 20), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
         for seed in args.seeds:
             settings = choose_settings(facts, None, None, steps, seed, scheduler=scheduler)
             started = time.perf_counter()
             our_pictures(pipeline, samples[:4], settings)
             spent = (time.perf_counter() - started) / len(samples[:4])
-            measured, painted = paint(soundings, painter, settings)
+            answers = paint(soundings, painter, settings)
+            painted = [one.picture for one in answers]
             distance = grey(painted) - grey(slow.setdefault(seed, painted))
-            row = summarise(f"{steps} steps of {scheduler}, seed {seed}", measured)
+            row = summarise(f"{steps} steps of {scheduler}, seed {seed}", [one.row() for one in answers])
             rows.append(row | {"s a clip": spent, FROM_SLOW: float(np.sqrt(np.square(distance).mean()))})
     return rows
 

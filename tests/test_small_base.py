@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_autoencoder
 import small_base
 import torch
 from diffusers import StableDiffusionPipeline
@@ -10,19 +11,29 @@ from PIL import Image
 
 def test_standardising_latents_changes_their_scale_and_nothing_else():
     torch.manual_seed(0)
-    vae = small_base.make_autoencoder(64)
+    vae = small_autoencoder.make_autoencoder(64)
     pictures = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
-    batch = torch.cat(small_base.whole_pictures(pictures, 8))
+    batch = torch.cat(small_autoencoder.whole_pictures(pictures, 8))
     with torch.no_grad():
         before = vae.encode(batch).latent_dist
         decoded = vae.decode(before.mean).sample
-        small_base.standardise_latents(vae, pictures)
+        small_autoencoder.standardise_latents(vae, pictures)
         after = vae.encode(batch).latent_dist
         assert vae.decode(after.mean).sample == pytest.approx(decoded, abs=1e-3)
-    assert after.mean.mean(dim=(0, 2, 3)) == pytest.approx(torch.zeros(16), abs=1e-4)
-    assert after.mean.std(dim=(0, 2, 3)) == pytest.approx(torch.ones(16), abs=1e-3)
-    spread = before.mean.std(dim=(0, 2, 3))
-    assert after.std * spread[:, None, None] == pytest.approx(before.std, rel=1e-3)
+    assert after.mean.mean(dim=(0, 2, 3)) == pytest.approx(torch.zeros(32), abs=1e-4)
+    assert float(after.mean.square().mean()) == pytest.approx(1, abs=1e-3)
+    shares = [one / one.norm() for one in (latents.mean.std(dim=(0, 2, 3)) for latents in (before, after))]
+    assert shares[0] == pytest.approx(shares[1], rel=1e-3)
+
+
+def test_the_autoencoder_starts_near_what_it_is_to_answer():
+    torch.manual_seed(0)
+    steps = np.random.default_rng(0).normal(size=(8, 64, 64)).cumsum(axis=1).cumsum(axis=2)
+    pictures = np.uint8(255 * (steps - steps.min()) / np.ptp(steps))
+    vae = small_autoencoder.make_autoencoder(64)
+    at_random = small_autoencoder.round_trip_error(vae, pictures)
+    small_autoencoder.start_from_components(vae, pictures)
+    assert small_autoencoder.round_trip_error(vae, pictures) < at_random / 5
 
 
 def test_the_script_makes_a_checkpoint_with_a_vocabulary_of_its_own(tmp_path: Path):
@@ -36,4 +47,4 @@ def test_the_script_makes_a_checkpoint_with_a_vocabulary_of_its_own(tmp_path: Pa
     base = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
     words = base.tokenizer.tokenize("Add a soft female vocal, long held notes")
     assert words == [f"{word}</w>" for word in ["add", "a", "soft", "female", "vocal", ",", "long", "held", "notes"]]
-    assert base.unet.config.in_channels == base.vae.config.latent_channels == 16
+    assert base.unet.config.in_channels == base.vae.config.latent_channels == 32
