@@ -41,7 +41,7 @@ from held_out import (
     read_target,
     sound_inputs,
 )
-from judges import Harmony, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
+from judges import Harmony, StemJudge, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
 
 from riffusion import model, report, stems
 from riffusion.dataset import load_splits
@@ -133,7 +133,7 @@ def measure_edits(bench: Bench, args: argparse.Namespace) -> Records:
     """Is the edit performed, and is it the one that was asked for?"""
     pairs = bench.pairs.select(range(min(args.max_samples, len(bench.pairs))))
     soundings, asked = bench.soundings(pairs), pairs["painted_stem"]
-    judge = train_judge(args)
+    judge = train_stem_judge(*training_stems(args, JUDGED_STEMS))
     rows = []
     for name, answers in control_answers(soundings, bench.painter.target).items():
         rows.append(edit_row(name, answers, answers, asked, judge))
@@ -144,15 +144,8 @@ def measure_edits(bench: Bench, args: argparse.Namespace) -> Records:
     return rows
 
 
-def train_judge(args: argparse.Namespace) -> Callable[[list[Answer]], list[str]]:
-    """What names the stems of answers, from true stems of training songs."""
-    pictures, names = training_stems(args, JUDGED_STEMS)
-    judge = train_stem_judge(pictures, names)
-    return lambda answers: list(judge([one.picture for one in answers]))
-
-
 def edit_row(
-    name: str, answers: list[Answer], again: list[Answer], asked: list[str], judge: Callable[[list[Answer]], list[str]]
+    name: str, answers: list[Answer], again: list[Answer], asked: list[str], judge: StemJudge
 ) -> dict[str, object]:
     """One row over the answers to all tasks; `again` are those after retries, `asked` the stems asked for."""
     rate = answers[0].sounding.converter.params.sample_rate
@@ -160,7 +153,7 @@ def edit_row(
     keeps = [place for place, one in enumerate(answers) if one.task == "keep"]
     judged = [place for place, stem in enumerate(asked) if stem in JUDGED_STEMS]
     sung = [place for place in adds if asked[place] == "vocals"]
-    named = judge([answers[place] for place in judged])
+    named = judge([answers[place].picture for place in judged])
     levels = [answers[place].measured.edit.level_db for place in adds]
     return {
         "answer": name,

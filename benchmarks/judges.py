@@ -1,10 +1,12 @@
 """Which stem is it, does it fit the music, and is it a copy? Judges that know nothing of any model."""
 
+from collections.abc import Callable
+
 import librosa
 import numpy as np
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from riffusion.features import VOICED, pitch_detector
@@ -22,6 +24,8 @@ KEY_PROFILES = {
 }
 RELATIVE_MAJOR = {"major": 0, "minor": 3}  # semitones up to the major key of the same notes
 
+StemJudge = Callable[[list[Image.Image]], list[str]]
+
 
 def darkness(picture: Image.Image) -> np.ndarray:
     """How loud a picture is, low bands last, averaged to (BANDS, frames); 0 is silence and 1 black."""
@@ -37,10 +41,11 @@ def stem_features(picture: Image.Image) -> np.ndarray:
     return np.concatenate([dark.mean(axis=1), dark.std(axis=1), np.abs(np.diff(dark, axis=1)).mean(axis=1)])
 
 
-def train_stem_judge(pictures: list[Image.Image], stems: list[str]) -> Pipeline:
-    """A classifier that names a stem by `stem_features` of its picture, from true stems of training songs."""
+def train_stem_judge(pictures: list[Image.Image], stems: list[str]) -> StemJudge:
+    """A classifier that names stems by `stem_features` of their pictures, from true stems of training songs."""
     judge = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, class_weight="balanced"))
-    return judge.fit(np.stack([stem_features(picture) for picture in pictures]), stems)
+    judge.fit(np.stack([stem_features(picture) for picture in pictures]), stems)
+    return lambda asked: list(judge.predict(np.stack([stem_features(picture) for picture in asked])))
 
 
 def melody(stem: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from riffusion.audio import add_on_top
 
 TASKS = ("add", "remove", "extract", "keep")
+SEPARATING = ("remove", "extract")  # tasks about a stem that the input holds already
 TASK_WEIGHTS = {"add": 3.0, "remove": 1.0, "extract": 1.0, "keep": 0.5}  # how often each is drawn where all can be
 
 Stems = frozenset[str]
@@ -62,7 +63,7 @@ def possible_edits(backing: Stems, paintable: Stems, tasks: tuple[str, ...]) -> 
     """Every edit that can be asked: stems to add are not in the backing, stems to take away are not all of it."""
     edits = [Edit("add", stem) for stem in sorted(paintable - backing)]
     if len(backing) > 1:
-        edits += [Edit(task, stem) for task in ("remove", "extract") for stem in sorted(paintable & backing)]
+        edits += [Edit(task, stem) for task in SEPARATING for stem in sorted(paintable & backing)]
     return [edit for edit in [*edits, Edit("keep")] if edit.task in tasks]
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from riffusion.features import VOICED, pitch_detector
 
-LEVEL_RANGE_DB = (-25.0, 12.0)  # a painted stem against the backing, in its active frames; true vocals: -7 to 10
-MIN_ACTIVE_SHARE = 0.25  # of the clip's frames
+LEVEL_RANGE_DB = (-20.0, 18.0)  # a painted stem against the backing, in its active frames; true parts: -14 to 17
+MIN_ACTIVE_SHARE = 0.1  # of the clip's frames; a few cymbals are a true part
 ACTIVE_DB = -30.0  # a frame is active when the stem's power is this near to the backing's mean power
 LSD_TOP_HZ = 9500  # pictures end at 10 kHz
 LSD_FLOOR = 1e-8  # power of a spectrum, some 130 dB below a sine at full scale

@@ -147,7 +147,7 @@ class View:
             if number:
                 passed = (start - self.frames.starts[number - 1]) * hop
                 prior = change[:, passed : passed + joints[number] - start * hop]
-            change = painted_stem(painter.converter, waveform, before, after, painter.target, prior).cpu()
+            change = painted_stem(painter.converter, waveform, before, after, painter.target, prior, task).cpu()
             share = slice(joints[number] - start * hop, joints[number + 1] - start * hop)
             part = change[:, share].numpy()
             if painter.target == "mix":

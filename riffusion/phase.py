@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from riffusion.edits import SEPARATING
 from riffusion.spectrogram import SpectrogramConverter
 
 STEM_ITERATIONS = 32
@@ -30,18 +31,23 @@ def painted_stem(
     edited_mel: Tensor,
     target: str,
     prior: Tensor | None = None,
+    task: str = "add",
 ) -> Tensor:
     """What was painted over `waveform` (1, samples), as (1, samples).
 
     The mels (1, bands, frames) are the model's pictures of the input and of the edit, decoded on one scale. `target`
     says what the edit shows: "stem", the painted stem alone, or "mix", the input with it. `prior` (1, fewer samples)
-    is how the stem begins where that is known; the rest continues it.
+    is how the stem begins where that is known; the rest continues it. Of a `task` that is about a stem of the input, a
+    picture of the stem says how much of every bin of the input is the stem's.
     """
     original_mel, edited_mel = original_mel.to(converter.device), edited_mel.to(converter.device)
     drawn = converter.to_drawn(waveform)
     samples = drawn.shape[-1]
     beginning = None if prior is None else converter.to_drawn(prior)
     dither = DITHER * torch.randn(drawn.shape, generator=torch.Generator().manual_seed(0)).to(drawn)
+    if target == "stem" and task in SEPARATING:
+        stem = continued(separated_waveform(converter, waveform, edited_mel), beginning)
+        return converter.from_drawn(stem, waveform.shape[-1])
     if target == "stem":
         start = converter.stft(continued(drawn + dither, beginning))
         stem = fit_waveform(converter, edited_mel, torch.sgn(start), samples, beginning)
@@ -55,6 +61,17 @@ def painted_stem(
     start = known + converter.stft(continued(dither, beginning))
     stem = fit_waveform(converter, mel, start, samples, beginning, known, audible, MIX_ITERATIONS)
     return converter.from_drawn(stem, waveform.shape[-1])
+
+
+def separated_waveform(converter: SpectrogramConverter, waveform: Tensor, stem_mel: Tensor) -> Tensor:
+    """One stem of `waveform` (1, samples), as a drawn waveform, from the stem's mel amplitudes (1, bands, frames).
+
+    A Wiener filter: each bin keeps the stem's share of its power.
+    """
+    drawn = converter.to_drawn(waveform)
+    spectrum, heard = converter.stft(drawn), converter.mel_amplitudes_from_waveform(waveform)
+    share = (stem_mel / heard.clamp(min=1e-9)).clamp(max=1) ** 2
+    return converter.inverse_stft(converter.spread_to_bins(share) * spectrum, drawn.shape[-1])
 
 
 def waveform_from_mel_amplitudes(converter: SpectrogramConverter, mel: Tensor) -> Tensor:

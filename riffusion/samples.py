@@ -126,7 +126,7 @@ class Sounding:
     def stem(self, before: Image.Image, after: Image.Image, target: str) -> Tensor:
         """The stem (1, samples) that an answer paints; `before` is what a picture of the input is without any edit."""
         mels = self.sample.mel(before), self.sample.mel(after)
-        change = painted_stem(self.converter, self.backing, *mels, target).cpu()
+        change = painted_stem(self.converter, self.backing, *mels, target, task=self.sample.task).cpu()
         if target == "stem":
             return change
         return torch.from_numpy(changed_stem(self.sample.task, self.backing.numpy(), change.numpy()))

@@ -85,6 +85,24 @@ def test_a_stem_picture_sounds_like_the_stem(clip):
     assert heard.median_f0_hz == pytest.approx(true.median_f0_hz, rel=0.06)
 
 
+def test_a_stem_of_the_input_is_taken_out_of_it(clip):
+    original, edited = mel(clip["mix"]), mel(clip["vocals"])
+    pixels = pixels_from_mel(edited.numpy(), float(original.max()))
+    pixels = pixels + np.random.default_rng(0).normal(0, 6, pixels.shape)
+    noisy = torch.from_numpy(mel_from_pixels(np.clip(np.rint(pixels), 0, 255), float(original.max()))).float()
+    stem = painted_stem(CONVERTER, clip["mix"], original, noisy, target="stem", task="extract").numpy()[0]
+    mix, vocals, backing = (clip[name].numpy()[0] for name in ("mix", "vocals", "backing"))
+    assert metrics.si_sdr(stem, vocals) > metrics.si_sdr(mix, vocals) + 8
+    assert metrics.si_sdr(mix - stem, backing) > metrics.si_sdr(mix, backing) + 4
+
+
+def test_nothing_is_extracted_that_the_input_does_not_hold(clip):
+    mix = clip["mix"].clone()
+    mix[:, 44100 : 3 * 44100] = 0
+    stem = painted_stem(CONVERTER, mix, mel(mix), mel(clip["vocals"]), target="stem", task="extract")
+    assert stem[:, 44100 + 9000 : 3 * 44100 - 9000].abs().max() < 1e-4 < stem.abs().max()
+
+
 def test_a_silent_stem_picture_is_silent(clip):
     backing = mel(clip["backing"])
     stem = painted_stem(CONVERTER, clip["backing"], backing, torch.zeros_like(backing), target="stem")
