@@ -358,7 +358,7 @@ def plan_clip(clip: Clip, work: SongWork, rng: random.Random) -> list[tuple[Stem
         levels = {edit: clip.level_db(edit, backing) for edit in draw_edits(offers, rng)}
         heard = [edit for edit in levels if not edit.stem or args.min_level_db <= levels[edit] <= args.max_level_db]
         not_kept["edits too soft or too loud beside the rest"] += len(levels) - len(heard)
-        if any(edit.stem for edit in heard):
+        if worth_a_backing(heard, args):
             plan.append((backing, heard[: min(left, most)]))
             left -= len(plan[-1][1])
         if left == 0:
@@ -371,7 +371,12 @@ def visible_edits(pictures: Pictures, work: SongWork) -> list[Edit]:
     edits = list(pictures.answers)
     visible = [edit for edit in edits if not edit.stem or pictures.changed_share(edit) >= work.args.min_changed]
     work.result.not_kept["edits that change too little of the picture"] += len(edits) - len(visible)
-    return visible if any(edit.stem for edit in visible) else []
+    return visible if worth_a_backing(visible, work.args) else []
+
+
+def worth_a_backing(edits: list[Edit], args: argparse.Namespace) -> bool:
+    """Whether an edit among them paints, or nothing but "keep" is asked for."""
+    return any(edit.stem for edit in edits) or (bool(edits) and set(args.tasks) == {"keep"})
 
 
 def make_pair(pictures: Pictures, edit: Edit, prefix: Path, work: SongWork, rng: random.Random) -> Pair:

@@ -98,6 +98,12 @@ def test_pictures_show_what_the_record_says(songs, tmp_path, target):
             assert np.abs(levels[0] - levels[1]).max() < 1.1 / 255
 
 
+def test_nothing_but_keep_can_be_asked_for(songs, tmp_path):
+    assert run(songs, tmp_path / "pairs", "--tasks", "keep", "--pairs_per_clip", "1") == 0
+    assert {record["task"] for record in records(tmp_path / "pairs")} == {"keep"}
+    assert len(records(tmp_path / "pairs")) == 2 * 4
+
+
 def test_keep_leaves_the_mix_as_it_is(songs, tmp_path):
     run(songs, tmp_path / "pairs", "--target", "mix", "--pairs_per_clip", "8")
     kept = [record for record in records(tmp_path / "pairs") if record["task"] == "keep"]
