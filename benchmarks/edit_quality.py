@@ -19,6 +19,7 @@ stems, beside that of the untouched mix.
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,15 +110,14 @@ class Bench:
 
     def vocals(self, most: int) -> tuple[datasets.Dataset, list[Sounding]]:
         """Pairs that ask for vocals, of as many songs as there are before a second one of any."""
-        rows = [row for row, stem in enumerate(self.pairs["painted_stem"]) if stem == "vocals"]
-        rows = [row for row in rows if self.pairs[row]["task"] == "add"]
-        seen: dict[str, int] = {}
+        facts = zip(self.pairs["task"], self.pairs["painted_stem"], self.pairs["song"], strict=True)
+        rows = [(row, song) for row, (task, stem, song) in enumerate(facts) if (task, stem) == ("add", "vocals")]
+        seen: Counter[str] = Counter()
         turns = []
-        for row in rows:
-            song = self.pairs[row]["song"]
-            seen[song] = seen.get(song, 0) + 1
+        for _, song in rows:
+            seen[song] += 1
             turns.append(seen[song])
-        chosen = self.pairs.select([rows[place] for place in np.argsort(turns, kind="stable")[:most]])
+        chosen = self.pairs.select([rows[place][0] for place in np.argsort(turns, kind="stable")[:most]])
         return chosen, self.soundings(chosen)
 
 
