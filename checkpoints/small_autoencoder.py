@@ -24,7 +24,7 @@ LOUD = 12.0  # several times what components reach
 LOG_VARIANCE = -6.0  # of the posterior to begin with: at 0 its noise drowns the latents
 KL_WEIGHT = 1e-6
 START_PICTURES = 32  # that components are computed from
-WHOLE = 0.75  # share of the training that sees small crops; then larger ones, whose statistics are nearer a picture's
+SMALL_CROPS = 0.75  # share of the training that sees them; then larger ones, with statistics nearer a picture's
 
 
 def make_autoencoder(sample_size: int) -> AutoencoderKL:
@@ -76,9 +76,14 @@ def start_encoder(vae: AutoencoderKL, grey: Tensor) -> list[Tensor]:
         down.bias[:kept] = -louder * (vectors @ mean)
         features.append(louder[:, None, None] * values)
         scale = louder
-    latents = len(scale)
-    last, mid, norm, out = encoder.down_blocks[-1], encoder.mid_block, encoder.conv_norm_out, encoder.conv_out
-    shortcut = last.resnets[0].conv_shortcut
+    start_latents(vae, float(features[-1].var(dim=(0, 2, 3)).mean()))
+    return features
+
+
+def start_latents(vae: AutoencoderKL, power: float) -> None:
+    """Pass components of this mean square on, through the encoder's last layers, as the posterior's mean."""
+    encoder, latents = vae.encoder, COMPONENTS[-1]
+    shortcut = encoder.down_blocks[-1].resnets[0].conv_shortcut
     nn.init.zeros_(shortcut.weight)
     nn.init.zeros_(shortcut.bias)
     each, group = latents // GROUPS, WIDTHS[-1] // GROUPS
@@ -86,12 +91,11 @@ def start_encoder(vae: AutoencoderKL, grey: Tensor) -> list[Tensor]:
     minus = [place + each for place in plus]
     set_outputs(shortcut, plus, range(latents), torch.eye(latents))
     set_outputs(shortcut, minus, range(latents), -torch.eye(latents))
-    power = 2 * each * float(features[-1].var(dim=(0, 2, 3)).mean())
-    hold_scale(mid.resnets[-1], norm, [2 * each + group * part for part in range(GROUPS)], power)
-    pass_pairs(out, plus, minus, torch.cat([torch.eye(latents), torch.zeros(latents, latents)]))
-    out.bias[latents:] = LOG_VARIANCE
+    loud = [2 * each + group * part for part in range(GROUPS)]
+    hold_scale(encoder.mid_block.resnets[-1], encoder.conv_norm_out, loud, 2 * each * power)
+    pass_pairs(encoder.conv_out, plus, minus, torch.cat([torch.eye(latents), torch.zeros(latents, latents)]))
+    encoder.conv_out.bias[latents:] = LOG_VARIANCE
     set_outputs(vae.quant_conv, range(2 * latents), range(2 * latents), torch.eye(2 * latents))
-    return features
 
 
 def start_decoder(vae: AutoencoderKL, features: list[Tensor]) -> None:
@@ -175,7 +179,7 @@ def train_autoencoder(vae: AutoencoderKL, pictures: np.ndarray, args: argparse.N
     rng = np.random.default_rng(args.seed)
     with tqdm(range(args.autoencoder_steps), desc="autoencoder", unit="step") as progress:
         for step in progress:
-            larger = 2 if step >= WHOLE * args.autoencoder_steps else 1
+            larger = 2 if step >= SMALL_CROPS * args.autoencoder_steps else 1
             crops = random_crops(pictures, args.batch_size // larger**2, args.crop * larger, rng)
             posterior = vae.encode(crops).latent_dist
             error = nn.functional.mse_loss(vae.decode(posterior.sample()).sample, crops)
