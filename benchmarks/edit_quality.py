@@ -22,6 +22,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import datasets
@@ -58,6 +59,7 @@ RETRIES = 3
 JUDGED_STEMS = ("bass", "drums", "other", "vocals")
 HIGH, LOW = "add a high vocal", "add a low vocal"
 ANY_VOCAL = "add a vocal"
+BACKINGS = 6  # that one noise is painted over
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -103,12 +105,14 @@ class Bench:
     painter: Painter
     settings: list[Settings]
     pairs: datasets.Dataset
+    max_vocals: int
 
     def soundings(self, pairs: datasets.Dataset) -> list[Sounding]:
         """The inputs of some pairs as sound."""
         return sound_inputs(read_target(pairs, self.painter.target), self.painter)
 
-    def vocals(self, most: int) -> tuple[datasets.Dataset, list[Sounding]]:
+    @cached_property
+    def vocals(self) -> tuple[datasets.Dataset, list[Sounding]]:
         """Pairs that ask for vocals, of as many songs as there are before a second one of any."""
         facts = zip(self.pairs["task"], self.pairs["painted_stem"], self.pairs["song"], strict=True)
         rows = [(row, song) for row, (task, stem, song) in enumerate(facts) if (task, stem) == ("add", "vocals")]
@@ -117,8 +121,13 @@ class Bench:
         for _, song in rows:
             seen[song] += 1
             turns.append(seen[song])
-        chosen = self.pairs.select([rows[place][0] for place in np.argsort(turns, kind="stable")[:most]])
+        chosen = self.pairs.select([rows[place][0] for place in np.argsort(turns, kind="stable")[: self.max_vocals]])
         return chosen, self.soundings(chosen)
+
+    @cached_property
+    def sung(self) -> dict[str, list[Answer]]:
+        """What the model sings over the `vocals`, by the name of each seed's row."""
+        return {f"model, seed {one.seed}": paint(self.vocals[1], self.painter, one) for one in self.settings}
 
 
 def open_bench(args: argparse.Namespace) -> Bench:
@@ -126,7 +135,7 @@ def open_bench(args: argparse.Namespace) -> Bench:
     facts = model.load_facts(args.model_id)
     scales, steps = (args.guidance_scale, args.image_guidance_scale), args.num_inference_steps
     settings = [choose_settings(facts, *scales, steps, seed, scheduler=args.scheduler) for seed in args.seeds]
-    return Bench(painter, settings, held_out_pairs(args.dataset_id))
+    return Bench(painter, settings, held_out_pairs(args.dataset_id), args.max_vocals)
 
 
 def measure_edits(bench: Bench, args: argparse.Namespace) -> Records:
@@ -173,7 +182,7 @@ def edit_row(
 
 def measure_registers(bench: Bench, args: argparse.Namespace) -> Records:
     """Is a voice asked high higher than one asked low, over the same backing and from the same noise?"""
-    _, soundings = bench.vocals(args.max_vocals)
+    _, soundings = bench.vocals
     rows = []
     for settings in bench.settings:
         high, low = (paint(soundings, bench.painter, settings, prompt) for prompt in (HIGH, LOW))
@@ -189,15 +198,14 @@ def measure_registers(bench: Bench, args: argparse.Namespace) -> Records:
 
 def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
     """Are the notes those of the backing?"""
-    pairs, soundings = bench.vocals(args.max_vocals)
+    pairs, soundings = bench.vocals
     rate = bench.painter.converter.params.sample_rate
     harmonies = [Harmony(sounding.backing[0].numpy(), rate) for sounding in soundings]
     true = [melody_of(one) for one in control_answers(soundings, bench.painter.target)["oracle"]]
     songs = pairs["song"]
     moved = [next(melody for song, melody in zip(songs, true, strict=True) if song != own) for own in songs]
     sung = {"true vocals": true, "true vocals of another song": moved}
-    for settings in bench.settings:
-        sung[f"model, seed {settings.seed}"] = [melody_of(one) for one in paint(soundings, bench.painter, settings)]
+    sung |= {name: [melody_of(one) for one in answers] for name, answers in bench.sung.items()}
     rows = []
     for name, melodies in sung.items():
         fits = np.array([harmony.fit(notes) for harmony, notes in zip(harmonies, melodies, strict=True)])
@@ -211,14 +219,11 @@ def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
 
 def measure_memory(bench: Bench, args: argparse.Namespace) -> Records:
     """Is a painted stem nearer to a training stem than true ones are, and do two seeds sing the same?"""
-    pairs, soundings = bench.vocals(args.max_vocals)
+    _, soundings = bench.vocals
     learnt = np.stack([thumbnail(picture) for picture in training_stems(args, ("vocals",))[0]])
     answers = {"true held-out vocals": [sounding.sample.edited for sounding in soundings]}
-    melodies = []
-    for settings in bench.settings:
-        painted = paint(soundings, bench.painter, settings)
-        answers[f"model, seed {settings.seed}"] = [one.picture for one in painted]
-        melodies.append([melody_of(one) for one in painted])
+    answers |= {name: [one.picture for one in painted] for name, painted in bench.sung.items()}
+    melodies = [[melody_of(one) for one in painted] for painted in bench.sung.values()]
     rows = []
     for name, pictures in answers.items():
         nearest = likeness(np.stack([thumbnail(picture) for picture in pictures]), learnt).max(axis=1)
@@ -232,8 +237,8 @@ def measure_memory(bench: Bench, args: argparse.Namespace) -> Records:
 
 def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
     """Does a part follow its backing, where instruction and noise are the same?"""
-    count = min(6, args.max_vocals)
-    pairs, soundings = bench.vocals(count)
+    pairs, soundings = bench.vocals
+    soundings = soundings[:BACKINGS]
     rate = bench.painter.converter.params.sample_rate
     harmonies = [Harmony(sounding.backing[0].numpy(), rate) for sounding in soundings]
     noises = ["the same noise"] * len(soundings)
