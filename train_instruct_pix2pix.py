@@ -257,7 +257,7 @@ def make_run(
     weights = [w for part in (parts.unet, parts.text_encoder) for w in part.parameters() if w.requires_grad]
     rate = args.learning_rate * (examples_a_step(accelerator, args) if args.scale_lr else 1)
     optimizer = make_optimizer(weights, rate, args)
-    schedule = get_scheduler(args.lr_scheduler, optimizer, args.lr_warmup_steps, steps)
+    schedule = get_scheduler(args.lr_scheduler, optimizer, None, args.lr_warmup_steps, steps)
     if accelerator.device.type == "cuda":
         parts.unet.to(memory_format=torch.channels_last)
     ema = EMAModel(parts.unet.parameters(), decay=args.ema_decay, foreach=True) if args.use_ema else None

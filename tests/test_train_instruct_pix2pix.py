@@ -113,6 +113,21 @@ def test_stopping_and_resuming_changes_no_bit(pairs, tiny_base, tmp_path):
     assert all(torch.equal(text[0][name], text[1][name]) for name in text[0])
 
 
+@pytest.mark.parametrize(
+    ("name", "warmup", "course"),
+    [
+        ("constant_with_warmup", 2, (0.5, 1, 1, 1)),
+        ("linear", 0, (3 / 4, 2 / 4, 1 / 4, 0)),
+        ("cosine", 1, (1, 3 / 4, 1 / 4, 0)),
+    ],
+)
+def test_the_learning_rate_warms_up_and_ends_as_its_schedule_says(pairs, tiny_base, tmp_path, name, warmup, course):
+    flags = ("--lr_scheduler", name, "--lr_warmup_steps", str(warmup), "--learning_rate", "1e-4")
+    output = train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "4", "--checkpointing_steps", "1", *flags)
+    states = [torch.load(output / f"checkpoint-{step}" / "scheduler.bin") for step in range(1, 5)]
+    assert [state["_last_lr"][0] for state in states] == pytest.approx([1e-4 * part for part in course], abs=1e-12)
+
+
 def test_a_checkpoint_of_another_kind_of_run_is_refused(pairs, tiny_base, tmp_path):
     output = train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "1")
     with pytest.raises(UserError, match="checkpoint-1 was made with other flags"):
