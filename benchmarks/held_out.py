@@ -89,12 +89,11 @@ def answer(sounding: Sounding, before: Image.Image, picture: Image.Image, target
 
 
 def control_answers(soundings: list[Sounding], target: str) -> dict[str, list[Answer]]:
-    """Answers that are known: the input's own picture in place of an answer, and the true picture."""
-    answers: dict[str, list[Answer]] = {"copy the input": [], "oracle": []}
+    """The answers that are known to every sample, by what answers so."""
+    answers: dict[str, list[Answer]] = {}
     for sounding in tqdm(soundings, desc="control rows"):
-        sample = sounding.sample
-        answers["copy the input"].append(answer(sounding, sample.original, sample.original, target))
-        answers["oracle"].append(answer(sounding, sample.original, sample.edited, sample.target))
+        for name, (picture, shown) in sounding.sample.known_answers(target).items():
+            answers.setdefault(name, []).append(answer(sounding, sounding.sample.original, picture, shown))
     return answers
 
 

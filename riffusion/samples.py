@@ -76,6 +76,13 @@ class Sample:
             true = np.maximum(apply_edit(self.task, original, true), 0)
         return {"original": original, "painted": result, "stem": stem, "target": true}
 
+    def known_answers(self, target: str) -> dict[str, tuple[Image.Image, str]]:
+        """Answers that tell what a measurement is worth, and what they show: its own picture, and the true one.
+
+        A model that answers with its input takes that for what `target` says.
+        """
+        return {"copy the input": (self.original, target), "oracle": (self.edited, self.target)}
+
     def outside(self, before: Image.Image, after: Image.Image, target: str) -> float:
         """How far a model's answer is from the input, or of a stem from silence, where nothing was to be painted.
 
@@ -142,14 +149,9 @@ class Sounding:
         return measure_stem(stem[0].numpy(), mels, self.converter.params.sample_rate)
 
     def controls(self, target: str) -> dict[str, dict[str, object]]:
-        """What the measurements say of answers that are known, on a model's way from picture to sound.
-
-        The input's own picture in place of an answer, and the true picture.
-        """
-        sample = self.sample
-        answers = {"copy the input": (sample.original, target), "oracle": (sample.edited, sample.target)}
-        rows = {}
-        for name, (answer, shown) in answers.items():
+        """What the measurements say of answers that are known, on a model's way from picture to sound."""
+        sample, rows = self.sample, {}
+        for name, (answer, shown) in sample.known_answers(target).items():
             stem = self.stem(sample.original, answer, shown)
             outside = sample.outside(sample.original, answer, shown)
             rows[name] = self.measured(stem).row(sample.task) | {OUTSIDE: outside}
