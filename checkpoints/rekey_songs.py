@@ -58,14 +58,16 @@ def rekey(song: stems.Song, output_dir: Path) -> float:
         return 0.0
     parts = {name: part.mean(axis=0) for name, part in stems.load_stems(song, RATE).items()}
     move = semitones_to_band(parts)
-    with tempfile.TemporaryDirectory(dir=output_dir) as aside:
+    with tempfile.TemporaryDirectory(dir=output_dir) as temporary:
+        aside = Path(temporary) / song.name
+        aside.mkdir()
         for name, path in stems.stem_files(song).items():
             if name != "vocals" or not move:
                 shutil.copy(path, aside)
         if move:
             vocals = librosa.effects.pitch_shift(parts["vocals"], sr=RATE, n_steps=move)
-            soundfile.write(Path(aside) / "vocals.flac", vocals, RATE)
-        shutil.copytree(aside, folder)
+            soundfile.write(aside / "vocals.flac", vocals, RATE)
+        aside.rename(folder)  # whole or not at all
     return move
 
 
