@@ -177,6 +177,9 @@ def save(parts: Parts, facts: ModelFacts, folder: Path, half: bool) -> None:
     pipeline = pipeline_from_parts(parts)
     if half:
         pipeline.to(torch.float16)
+    for part in (parts.unet, parts.vae):
+        base = part.config.get("_name_or_path", "")
+        part.register_to_config(_name_or_path=report.without_folders(base))  # people publish what is saved
     try:
         pipeline.save_pretrained(folder)
         save_facts(folder, facts)

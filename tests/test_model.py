@@ -21,3 +21,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path, monkeypatch):
         model.load_pipeline(str(tmp_path), "cpu", torch.float32)
     with pytest.raises(UserError, match="no such folder"):
         model.load_pipeline(str(tmp_path / "nowhere"), "cpu", torch.float32)
+
+
+def test_a_saved_model_does_not_say_where_its_base_lay(tiny_base, tmp_path):
+    parts = model.load_parts(str(tiny_base), None, None, None)
+    model.save(parts, model.ModelFacts(), tmp_path / "saved", half=False)
+    said = [path.read_text() for path in (tmp_path / "saved").rglob("*.json")]
+    assert said
+    assert not any(str(tiny_base.parent) in text for text in said)
