@@ -5,13 +5,21 @@ READY := .venv/ready
 # Where `make small` finds the training songs and leaves its work.
 DATA ?= ../shared/data
 BUILD ?= build
+GUITARS ?=
+STEPS ?= 3762
+COOLING_STEPS ?= 2400
 
 .PHONY: test demo lint small clean
 
+# What the demo asks for: a part, left out of the backing, and the instruction that brings another one in.
+DEMO_vocals := add a soft female vocal, long held notes
+DEMO_bass := add a bass line
+DEMO_drums := add a busy drum beat
+
 demo: $(READY)
-	$(RUN) inference_instruct_pix2pix.py --model_id checkpoints/small --seed 0 --base_save_path outputs --name demo --overwrite \
-	  --audio "$$($(RUN) -c 'from riffusion.stems import example_song; print(example_song().path)')" \
-	  --without_stem vocals --prompt "add a soft female vocal, long held notes"
+	@song="$$($(RUN) -c 'from riffusion.stems import example_song; print(example_song().path)')" && \
+	$(foreach part,vocals bass drums,$(RUN) inference_instruct_pix2pix.py --model_id checkpoints/small --seed 0 --overwrite \
+	  --base_save_path outputs --name demo-$(part) --audio "$$song" --without_stem $(part) --prompt "$(DEMO_$(part))" && ) true
 
 test: $(READY)
 	$(RUN) -m pytest -q -n 2
@@ -26,20 +34,33 @@ $(READY): requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-# The shipped small model, from songs to checkpoint: about two hours on two cores.
+# The shipped small model, from songs to checkpoint: most of a day on two cores. Killed at any time, it goes on where it
+# was. GUITARS may name a folder with train/ and valid/ in it, of folders a song with guitar.ogg and other.ogg.
+PREPROCESS := $(RUN) preprocess_musdb.py
+TRAIN := $(RUN) train_instruct_pix2pix.py --train_data_dir $(BUILD)/pairs --latents_dir $(BUILD)/latents --seed 0 \
+  --resume_from_checkpoint latest --train_text_encoder --use_ema --max_train_samples 9000 --train_batch_size 8 \
+  --learning_rate 4e-4 --checkpointing_steps 250 --checkpoints_total_limit 2 --report_to none
+
 small: $(READY)
-	for split in train valid; do for corpus in leadsheets everythingisfree; do \
-	  $(RUN) preprocess_musdb.py --root_data_dir $(DATA)/$$corpus/$$split --output_dir $(BUILD)/pairs/$$split/$$corpus \
-	    --prompt_filepath $(DATA)/$$corpus/tracks.tsv $$([ $$split = train ] && echo --pitch_augment) \
-	    --stems vocals --tasks add --pairs_per_clip 1 --subset_prob 0 || exit; \
-	done; done
+	$(RUN) checkpoints/rekey_songs.py --root_data_dir $(DATA)/leadsheets/train --output_dir $(BUILD)/songs/leadsheets/train
+	for split in train valid; do augment=$$([ $$split = train ] && echo --pitch_augment); \
+	  for corpus in everythingisfree leadsheets; do \
+	    songs=$(BUILD)/songs/$$corpus/$$split; test -d $$songs || songs=$(DATA)/$$corpus/$$split; \
+	    songs="--root_data_dir $$songs --prompt_filepath $(DATA)/$$corpus/tracks.tsv"; \
+	    pairs=$(BUILD)/pairs/$$split/$$corpus; \
+	    $(PREPROCESS) $$songs --output_dir $$pairs/all $$augment --tasks add remove extract --pairs_per_clip 2 && \
+	    $(PREPROCESS) $$songs --output_dir $$pairs/keep --tasks keep --pairs_per_clip 1 && \
+	    $(PREPROCESS) $$songs --output_dir $$pairs/vocals $$augment --stems vocals --tasks add --pairs_per_clip 1 || exit; \
+	  done; \
+	  test -z "$(GUITARS)" || $(PREPROCESS) --root_data_dir $(GUITARS)/$$split --output_dir $(BUILD)/pairs/$$split/guitars \
+	    $$augment --stems guitar --tasks add --pairs_per_clip 1 || exit; \
+	done
 	test -f $(BUILD)/small-base/small_base.json || \
 	  $(RUN) checkpoints/small_base.py --train_data_dir $(BUILD)/pairs/train --output_dir $(BUILD)/small-base
-	$(RUN) train_instruct_pix2pix.py \
-	  --pretrained_model_name_or_path $(BUILD)/small-base --train_data_dir $(BUILD)/pairs --output_dir $(BUILD)/small \
-	  --resume_from_checkpoint latest --seed 0 --train_text_encoder --use_ema --max_train_samples 2400 \
-	  --max_train_steps 2200 --train_batch_size 8 --learning_rate 4e-4 --lr_scheduler cosine --lr_warmup_steps 200 \
-	  --checkpointing_steps 400 --checkpoints_total_limit 2 --save_precision fp16
+	$(TRAIN) --pretrained_model_name_or_path $(BUILD)/small-base --output_dir $(BUILD)/small-hot \
+	  --max_train_steps $(STEPS) --lr_scheduler constant_with_warmup --lr_warmup_steps 200
+	$(TRAIN) --pretrained_model_name_or_path $(BUILD)/small-hot --output_dir $(BUILD)/small \
+	  --max_train_steps $(COOLING_STEPS) --lr_scheduler linear --lr_warmup_steps 50 --save_precision fp16
 	cd $(BUILD)/small && cp -r model_index.json riffusion.json scheduler text_encoder tokenizer unet vae \
 	  $(CURDIR)/checkpoints/small
 
