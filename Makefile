@@ -34,7 +34,7 @@ $(READY): requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-# The shipped small model, from songs to checkpoint: most of a day on two cores. Killed at any time, it goes on where it
+# The shipped small model, from songs to checkpoint: about five hours on two cores. Killed at any time, it goes on where it
 # was. GUITARS may name a folder with train/ and valid/ in it, of folders a song with guitar.ogg and other.ogg.
 PREPROCESS := $(RUN) preprocess_musdb.py
 TRAIN := $(RUN) train_instruct_pix2pix.py --train_data_dir $(BUILD)/pairs --latents_dir $(BUILD)/latents --seed 0 \
