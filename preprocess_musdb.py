@@ -106,6 +106,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='labels of the songs (TSV with a column track) or JSON lines {"file": ..., "edit_prompt": ...} '
         "(default: our labels of MUSDB18)",
     )
+    add(
+        "--say_prob",
+        type=float,
+        default=instructions.SAY,
+        help="chance of each thing known of a stem to be said (default: %(default)s)",
+    )
     add("--seed", type=int, default=0, help="seed of backings, edits and sentences (default: 0)")
     add = parser.add_argument_group("clips").add_argument
     add("--fs", type=int, default=44100, help="sample rate in Hz (default: 44100)")
@@ -146,7 +152,7 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         parser.error(f"--frame_len_seconds must be between 0.5 and 60, not {args.frame_len_seconds}")
     if args.fs < 2 * SpectrogramParams.max_frequency:
         parser.error(f"--fs must be at least {2 * SpectrogramParams.max_frequency}, twice the highest pitch shown")
-    for name in ("subset_prob", "min_changed"):
+    for name in ("subset_prob", "say_prob", "min_changed"):
         if not 0 <= getattr(args, name) <= 1:
             parser.error(f"--{name} is a share, between 0 and 1, not {getattr(args, name)}")
     if not args.frame_min_power_prop >= 0:
@@ -383,7 +389,7 @@ def make_pair(pictures: Pictures, edit: Edit, prefix: Path, work: SongWork, rng:
     """Write one pair's pictures and its instruction."""
     clip, backing = pictures.clip, pictures.backing
     features = clip.features(edit, backing, pictures.mels[edit.painted()])
-    text = instructions.write_instruction(edit, backing, labels_for(edit, work), features, rng)
+    text = instructions.write_instruction(edit, backing, labels_for(edit, work), features, rng, work.args.say_prob)
     return Pair(
         **pictures.save(edit, prefix, work.args.save_wav),
         **asdict(text),

@@ -15,7 +15,7 @@ from riffusion.features import Features, agrees, words
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 MUSDB_LABELS = PROMPTS / "musdb18_labels.tsv"
 LABELS = ("voice", "register", "delivery", "mood", "style")
-SAY = 0.4  # chance of each fact, opener and place to be said: what is often left out can't become a song's name tag
+SAY = 0.4  # chance of each opener and place, and of each fact unless another is given, to be said
 MOST_FACTS = 3  # in one instruction
 
 
@@ -89,18 +89,24 @@ def true_facts(stem: str, labels: dict[str, str], features: Features, rng: rando
 
 
 def write_instruction(
-    edit: Edit, backing: frozenset[str], labels: dict[str, str], features: Features, rng: random.Random
+    edit: Edit,
+    backing: frozenset[str],
+    labels: dict[str, str],
+    features: Features,
+    rng: random.Random,
+    say_prob: float = SAY,
 ) -> Instruction:
     """An instruction that asks for `edit`, drawn from templates, a song's labels and what is heard in the clip.
 
-    `features` are those of the edit's stem. Without labels it claims only what was measured. A label `edit_prompt` is
-    the whole sentence, taken as it is.
+    `features` are those of the edit's stem. Without labels it claims only what was measured. Each fact is said with
+    `say_prob`: what is often left out can't become a song's name tag. A label `edit_prompt` is the whole sentence,
+    taken as it is.
     """
     style = re.split("[;,]", labels.get("style", ""))[0]
     facts = true_facts(edit.stem, labels, features, rng) if edit.stem else {}
     return Instruction(
         original_prompt=_describe(backing, style),
-        edit_prompt=labels.get("edit_prompt") or _phrase(edit, facts, rng),
+        edit_prompt=labels.get("edit_prompt") or _phrase(edit, facts, say_prob, rng),
         edited_prompt=_describe(edit.result(backing), style),
     )
 
@@ -128,22 +134,22 @@ def _describe(stems: frozenset[str], style: str) -> str:
     return f"{style} music with {listed}".strip()
 
 
-def _phrase(edit: Edit, facts: dict[str, str], rng: random.Random) -> str:
+def _phrase(edit: Edit, facts: dict[str, str], say_prob: float, rng: random.Random) -> str:
     forms, stem = _templates()["tasks"][edit.task], _stem_forms(edit.stem)
     verbs = forms["verbs"] + (stem["verbs"] if edit.task == "add" else [])
     text = rng.choice(forms["phrases"]).format(
         opener=rng.choice(_templates()["openers"]) if rng.random() < SAY else "",
         verb=rng.choice(verbs) if verbs else "",
-        noun=_noun(stem, facts, rng),
+        noun=_noun(stem, facts, say_prob, rng),
         plural=stem["plural"],
         place=rng.choice(forms["places"]) if rng.random() < SAY else "",
     )
     return re.sub(r"\ba (?=[aeiou])", "an ", text, flags=re.IGNORECASE)
 
 
-def _noun(stem: dict, facts: dict[str, str], rng: random.Random) -> str:
+def _noun(stem: dict, facts: dict[str, str], say_prob: float, rng: random.Random) -> str:
     """A stem's noun with some of its facts, each before it as an adjective or after it."""
-    said = [name for name in sorted(facts) if rng.random() < SAY]
+    said = [name for name in sorted(facts) if rng.random() < say_prob]
     before, after = "", ""
     for name in rng.sample(said, min(len(said), MOST_FACTS)):
         values = _templates()["facts"][name]

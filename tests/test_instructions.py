@@ -50,6 +50,17 @@ def test_a_song_without_labels_gets_no_claims():
     assert not claims & words(texts)
 
 
+@pytest.mark.parametrize(("say_prob", "least", "most"), [(0.0, 0, 0), (0.4, 90, 150), (1.0, 300, 300)])
+def test_how_much_of_what_is_known_is_said(say_prob, least, most):
+    high, backing = Features(-1.0, 600.0, 0.4, 1.5), frozenset({"drums"})
+    said = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        text = instructions.write_instruction(Edit("add", "vocals"), backing, {}, high, rng, say_prob).edit_prompt
+        said += "high" in text
+    assert least <= said <= most
+
+
 @pytest.mark.parametrize("task", ["add", "remove", "extract"])
 def test_every_stem_can_be_asked_for(task):
     for stem in ("vocals", "drums", "bass", "other", "guitar"):
