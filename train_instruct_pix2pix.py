@@ -80,6 +80,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--lr_warmup_steps", type=int, default=500, help="steps to reach it")
     add("--conditioning_dropout_prob", type=float, default=0.05, help="chance to drop text, picture or both, each")
     add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 is its paper's")
+    add("--timestep_shift", type=float, default=1.0, help="above 1 noise is stronger, where text decides; 3 is SD3's")
     add("--offset_noise", type=float, default=0.0, help="strength of the noise that is one value a latent channel")
     add("--changed_region_weight", type=float, default=1.0, help="weight of errors where the pair differs")
     add("--use_8bit_adam", action="store_true", help="8-bit Adam of bitsandbytes")
@@ -113,14 +114,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if not 0 <= args.conditioning_dropout_prob <= 1 / 3:
         parser.error("--conditioning_dropout_prob must be between 0 and 1/3: three conditions are dropped by it")
     counts = ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "checkpoints_total_limit")
-    counts += ("max_train_steps", "max_train_samples", "num_train_epochs", "lora_rank")
-    for name in (*counts, "validation_steps", "early_stopping_patience"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1")
-    if args.seed < 0:
-        parser.error("--seed must not be negative")
-    if args.changed_region_weight <= 0 or (args.snr_gamma is not None and args.snr_gamma <= 0):
-        parser.error("--changed_region_weight and --snr_gamma must be above 0")
+    counts += ("max_train_steps", "max_train_samples", "num_train_epochs", "lora_rank", "validation_steps")
+    for name, least in {**dict.fromkeys((*counts, "early_stopping_patience"), 1), "seed": 0}.items():
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            parser.error(f"--{name} must be at least {least}")
+    for name in ("changed_region_weight", "snr_gamma", "timestep_shift"):
+        if getattr(args, name) is not None and getattr(args, name) <= 0:
+            parser.error(f"--{name} must be above 0")
     return args
 
 
@@ -308,7 +308,7 @@ def make_examples(pairs: datasets.Dataset, run: Run, args: argparse.Namespace) -
         parts.vae.to("cpu")
     shape = latents.latent_shape(parts.vae, pairs[0][run.columns.original])
     timesteps = parts.noise_scheduler.config.num_train_timesteps
-    return TrainingExamples(sources, shape, timesteps, args.conditioning_dropout_prob, args.seed)
+    return TrainingExamples(sources, shape, timesteps, args.conditioning_dropout_prob, args.seed, args.timestep_shift)
 
 
 def make_watched(

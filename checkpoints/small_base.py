@@ -27,7 +27,7 @@ from riffusion.errors import UserError
 from riffusion.pair import METADATA
 from riffusion.runtime import run_script
 
-GUIDANCE, IMAGE_GUIDANCE = 7.5, 2.0  # what the trained model is to be sampled with
+GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled with
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

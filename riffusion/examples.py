@@ -16,7 +16,13 @@ class TrainingExamples(Dataset):
     """
 
     def __init__(
-        self, sources: Sequence[Sequence], shape: tuple[int, int, int], timesteps: int, dropout: float, seed: int
+        self,
+        sources: Sequence[Sequence],
+        shape: tuple[int, int, int],
+        timesteps: int,
+        dropout: float,
+        seed: int,
+        shift: float = 1.0,
     ):
         self.sources = sources  # each gives named tensors of a pair
         self.pairs = len(sources[0])
@@ -24,6 +30,7 @@ class TrainingExamples(Dataset):
         self.timesteps = timesteps
         self.dropout = dropout
         self.seed = seed
+        self.shift = shift  # of the timesteps; above 1 there is more noise
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0))  # epoch and its shuffled pairs
 
     def pair_at(self, position: int) -> int:
@@ -48,7 +55,7 @@ class TrainingExamples(Dataset):
         drawn = {
             "sample_noise": torch.from_numpy(sample_noise),
             "noise": torch.from_numpy(noise),
-            "timestep": torch.tensor(random.integers(self.timesteps)),
+            "timestep": torch.tensor(self.shifted(random.integers(self.timesteps))),
             "offset": torch.from_numpy(random.standard_normal((self.shape[0], 1, 1), dtype=np.float32)),
             "keep_text": torch.tensor(draw >= 2 * self.dropout),
             "keep_image": torch.tensor(not self.dropout <= draw < 3 * self.dropout),
@@ -56,3 +63,8 @@ class TrainingExamples(Dataset):
         for source in self.sources:
             drawn |= source[pair]
         return drawn
+
+    def shifted(self, timestep: int) -> int:
+        """A timestep drawn evenly, moved towards more noise by `shift`: arXiv 2403.03206, section 5.3.2."""
+        place = (timestep + 0.5) / self.timesteps
+        return int(self.timesteps * self.shift * place / (1 + (self.shift - 1) * place))

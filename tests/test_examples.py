@@ -10,6 +10,15 @@ def examples(**changed) -> TrainingExamples:
     return TrainingExamples([source], **settings)
 
 
+@pytest.mark.parametrize(("shift", "noisy"), [(1.0, 0.1), (4.0, 0.31), (0.5, 0.05)])
+def test_timesteps_are_shifted_towards_noise(shift, noisy):
+    shifted = [examples(shift=shift).shifted(timestep) for timestep in range(1000)]
+    assert sum(timestep >= 900 for timestep in shifted) / 1000 == pytest.approx(noisy, abs=0.01)
+    assert 0 <= min(shifted) <= max(shifted) < 1000
+    if shift == 1:
+        assert shifted == list(range(1000))
+
+
 def test_an_example_follows_from_seed_and_position_alone():
     first, second = examples(), examples()
     for position in (0, 7, 23):
