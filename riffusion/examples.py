@@ -55,7 +55,7 @@ class TrainingExamples(Dataset):
         drawn = {
             "sample_noise": torch.from_numpy(sample_noise),
             "noise": torch.from_numpy(noise),
-            "timestep": torch.tensor(self.shifted(random.integers(self.timesteps))),
+            "timestep": torch.tensor(self.shifted(int(random.integers(self.timesteps)))),
             "offset": torch.from_numpy(random.standard_normal((self.shape[0], 1, 1), dtype=np.float32)),
             "keep_text": torch.tensor(draw >= 2 * self.dropout),
             "keep_image": torch.tensor(not self.dropout <= draw < 3 * self.dropout),
