@@ -6,6 +6,7 @@ READY := .venv/ready
 DATA ?= ../shared/data
 BUILD ?= build
 GUITARS ?=
+AUTOENCODER_STEPS ?= 2400
 STEPS ?= 3762
 COOLING_STEPS ?= 2400
 VOICE_STEPS ?= 1900
@@ -68,7 +69,8 @@ small: $(READY)
 	test -z "$(GUITARS)" || $(PREPROCESS) --root_data_dir $(GUITARS)/train --output_dir $(BUILD)/voices/train/guitars \
 	  --stems guitar --tasks add --pairs_per_clip 1
 	test -f $(BUILD)/small-base/small_base.json || \
-	  $(RUN) checkpoints/small_base.py --train_data_dir $(BUILD)/pairs/train --output_dir $(BUILD)/small-base
+	  $(RUN) checkpoints/small_base.py --train_data_dir $(BUILD)/pairs/train --output_dir $(BUILD)/small-base \
+	  --autoencoder_steps $(AUTOENCODER_STEPS)
 	$(TRAIN) $(ON_ALL) --pretrained_model_name_or_path $(BUILD)/small-base --output_dir $(BUILD)/small-hot \
 	  --max_train_steps $(STEPS) --learning_rate 4e-4 --lr_scheduler constant_with_warmup --lr_warmup_steps 200
 	$(TRAIN) $(ON_ALL) --pretrained_model_name_or_path $(BUILD)/small-hot --output_dir $(BUILD)/small-cool \
