@@ -2,12 +2,12 @@
 
 A start at random takes hours to get where the components are at once. Diffusers' layers can hold them exactly: the
 residual branches begin at zero, each halving is a projection of 2 x 2 neighbours, each doubling a least squares fit of
-what was projected, and the last normalisations divide by constants that are louder than the rest. The components of a
-clip's picture 16 times smaller a side, 32 of 256 kept, are 4.4 grey levels rms from it.
+what was projected, and the last normalisations divide by constants that are louder than the rest.
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,8 +17,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-COMPONENTS = (1, 4, 16, 48, 32)  # kept at each size, from the picture down to its latents
-WIDTHS = (16, 16, 48, 96, 128)  # channels of the layers there
+
+@dataclass(frozen=True)
+class Layout:
+    """Principal components kept at each size, from the picture down to its latents, and channels of the layers there."""
+
+    components: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+LAYOUTS = {  # by how many pixels a latent is wide and high; all keep one number of eight pixels
+    8: Layout((1, 4, 16, 8), (16, 16, 48, 64)),
+    16: Layout((1, 4, 16, 48, 32), (16, 16, 48, 96, 128)),
+}
 GROUPS = 4  # of each normalisation
 LOUD = 12.0  # several times what components reach
 LOG_VARIANCE = -6.0  # of the posterior to begin with: at 0 its noise drowns the latents
@@ -27,14 +38,15 @@ START_PICTURES = 32  # that components are computed from
 SMALL_CROPS = 0.75  # share of the training that sees them; then larger ones, with statistics nearer a picture's
 
 
-def make_autoencoder(sample_size: int) -> AutoencoderKL:
-    """Pictures to latents 16 times smaller a side: (3, 512, 512) -> (32, 32, 32)."""
+def make_autoencoder(sample_size: int, factor: int) -> AutoencoderKL:
+    """Pictures to latents `factor` times smaller a side: (3, 512, 512) -> (8, 64, 64) by 8, (32, 32, 32) by 16."""
+    layout = LAYOUTS[factor]
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(WIDTHS),
-        up_block_types=("UpDecoderBlock2D",) * len(WIDTHS),
-        block_out_channels=WIDTHS,
+        down_block_types=("DownEncoderBlock2D",) * len(layout.widths),
+        up_block_types=("UpDecoderBlock2D",) * len(layout.widths),
+        block_out_channels=layout.widths,
         layers_per_block=1,
-        latent_channels=COMPONENTS[-1],
+        latent_channels=layout.components[-1],
         norm_num_groups=GROUPS,
         mid_block_add_attention=False,
         sample_size=sample_size,
@@ -59,8 +71,9 @@ def start_encoder(vae: AutoencoderKL, grey: Tensor) -> list[Tensor]:
     """Project pictures (B, 1, height, width) size by size; return what becomes of them, (B, components, h, w) each."""
     encoder = vae.encoder
     set_outputs(encoder.conv_in, [0], [0, 1, 2], torch.full((1, 3), 1 / 3))
+    components = LAYOUTS[2 ** (len(encoder.down_blocks) - 1)].components
     features, values, scale = [grey], grey, torch.ones(1)  # as the layers hold them, and as orthonormal components
-    for block, kept in zip(encoder.down_blocks, COMPONENTS[1:], strict=False):
+    for place, (block, kept) in enumerate(zip(encoder.down_blocks, components[1:], strict=False), start=1):
         shortcut, down = block.resnets[0].conv_shortcut, block.downsamplers[0].conv
         if shortcut is not None:
             set_outputs(shortcut, range(len(scale)), range(len(scale)), torch.eye(len(scale)))
@@ -68,7 +81,7 @@ def start_encoder(vae: AutoencoderKL, grey: Tensor) -> list[Tensor]:
         vectors, mean, spread = principal_components(neighbours, kept)
         values = torch.einsum("ki,bihw->bkhw", vectors, neighbours - mean[:, None, None])
         louder = spread**-0.5  # between components as they are and all equally spread
-        if kept == COMPONENTS[-1]:
+        if place == len(components) - 1:
             louder = louder / spread.mean().sqrt()
         down.weight[:kept] = 0
         kernel = vectors.reshape(kept, len(scale), 2, 2) / scale[:, None, None]
@@ -82,11 +95,11 @@ def start_encoder(vae: AutoencoderKL, grey: Tensor) -> list[Tensor]:
 
 def start_latents(vae: AutoencoderKL, power: float) -> None:
     """Pass components of this mean square on, through the encoder's last layers, as the posterior's mean."""
-    encoder, latents = vae.encoder, COMPONENTS[-1]
+    encoder, latents = vae.encoder, vae.config.latent_channels
     shortcut = encoder.down_blocks[-1].resnets[0].conv_shortcut
     nn.init.zeros_(shortcut.weight)
     nn.init.zeros_(shortcut.bias)
-    each, group = latents // GROUPS, WIDTHS[-1] // GROUPS
+    each, group = latents // GROUPS, vae.config.block_out_channels[-1] // GROUPS
     plus = [place + group * part for part in range(GROUPS) for place in range(each)]
     minus = [place + each for place in plus]
     set_outputs(shortcut, plus, range(latents), torch.eye(latents))
@@ -100,7 +113,7 @@ def start_latents(vae: AutoencoderKL, power: float) -> None:
 
 def start_decoder(vae: AutoencoderKL, features: list[Tensor]) -> None:
     """Fit every doubling to what the encoder has made of the same pictures one size up."""
-    decoder, latents = vae.decoder, COMPONENTS[-1]
+    decoder, latents = vae.decoder, vae.config.latent_channels
     for layer in (vae.post_quant_conv, decoder.conv_in):
         set_outputs(layer, range(latents), range(latents), torch.eye(latents))
     found = features[-1]
@@ -205,22 +218,25 @@ def random_crops(pictures: np.ndarray, count: int, crop: int, rng: np.random.Gen
 
 
 @torch.no_grad()
-def standardise_latents(vae: AutoencoderKL, pictures: np.ndarray) -> None:
-    """Fold the latents' means and their common spread into the layers around, so that they have mean 0 and spread 1.
+def standardise_latents(vae: AutoencoderKL, pictures: np.ndarray, evenness: float) -> None:
+    """Fold means and spreads of the latents into the layers around, so that they have mean 0 and spread 1 together.
 
-    The autoencoder stays the same function. InstructPix2Pix's condition, which is never scaled, then has the size of
-    the noise. Channels keep their shares: strong components are strong, and noise leaves them visible for longest.
+    Each channel is divided by its own spread to the power `evenness`. At 0 channels keep their shares: strong ones
+    are seen through more noise, weak ones at hardly any noise level. At 1 all are equally strong, the noise among
+    them, too. The autoencoder stays the same function. InstructPix2Pix's condition, which is never scaled, then has
+    the size of the noise.
     """
     latents = torch.cat([vae.encode(batch).latent_dist.mean for batch in whole_pictures(pictures, 64)])
-    mean = latents.mean(dim=(0, 2, 3))
-    spread = (latents - mean[:, None, None]).square().mean().sqrt()
+    mean, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3), correction=0)
+    divisor = spread**evenness
+    divisor *= (spread / divisor).square().mean().sqrt()
     moments, back = vae.quant_conv, vae.post_quant_conv
     channels = len(mean)
     back.bias += torch.einsum("oi,i->o", back.weight[:, :, 0, 0], mean)
-    back.weight *= spread
-    moments.bias[:channels] = (moments.bias[:channels] - mean) / spread
-    moments.weight[:channels] /= spread
-    moments.bias[channels:] -= 2 * spread.log()  # the other half is the log of the variance
+    back.weight *= divisor[:, None, None]
+    moments.bias[:channels] = (moments.bias[:channels] - mean) / divisor
+    moments.weight[:channels] /= divisor[:, None, None, None]
+    moments.bias[channels:] -= 2 * divisor.log()  # the other half is the log of the variance
 
 
 def whole_pictures(pictures: np.ndarray, count: int) -> list[Tensor]:

@@ -24,9 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from riffusion import instructions, model, report
 from riffusion.errors import UserError
+from riffusion.latents import latent_factor
 from riffusion.pair import METADATA
 from riffusion.runtime import run_script
 
+UNETS = {8: (2, (64, 128, 192, 256)), 16: (1, (96, 160, 256))}  # by latent factor: levels without attention, widths
 GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled with
 
 
@@ -34,6 +36,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train_data_dir", type=Path, required=True, help="folder with pairs, at any depth")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the checkpoint goes")
+    parser.add_argument(
+        "--latent_factor",
+        type=int,
+        choices=small_autoencoder.LAYOUTS,
+        default=8,
+        help="pixels that a latent is wide and high (default: 8)",
+    )
+    parser.add_argument(
+        "--latent_evenness",
+        type=float,
+        default=0.5,
+        help="power of its own spread that each latent channel is divided by, from 0 to 1 (default: 0.5)",
+    )
     parser.add_argument("--autoencoder_steps", type=int, default=2400, help="training steps (default: 2400)")
     parser.add_argument("--crop", type=int, default=128, help="width and height of a crop in pixels (default: 128)")
     parser.add_argument("--batch_size", type=int, default=4, help="crops a step (default: 4)")
@@ -49,10 +64,10 @@ def main(args: argparse.Namespace) -> int:
     pictures = load_pictures(args)
     tokenizer = make_tokenizer(args)
     text_encoder = make_text_encoder(tokenizer)
-    vae = small_autoencoder.make_autoencoder(pictures.shape[-1])
+    vae = small_autoencoder.make_autoencoder(pictures.shape[-1], args.latent_factor)
     small_autoencoder.start_from_components(vae, pictures)
     small_autoencoder.train_autoencoder(vae, pictures, args)
-    small_autoencoder.standardise_latents(vae, pictures)
+    small_autoencoder.standardise_latents(vae, pictures, args.latent_evenness)
     error = small_autoencoder.round_trip_error(vae, pictures)
     print(f"autoencoder: {error:.2f} grey levels rms on pictures it was trained on")
     pipeline = StableDiffusionPipeline(
@@ -132,14 +147,17 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def make_unet(vae: AutoencoderKL, text_encoder: CLIPTextModel) -> UNet2DConditionModel:
-    """A UNet of 19 M parameters on the autoencoder's latents, attention at half and a quarter of their size."""
+    """A UNet of about 20 M parameters on the autoencoder's latents, attention where they are 16 and 8 wide."""
+    factor = latent_factor(vae)
+    plain, widths = UNETS[factor]
+    attending = len(widths) - plain
     return UNet2DConditionModel(
-        sample_size=vae.config.sample_size // 2 ** (len(vae.config.block_out_channels) - 1),
+        sample_size=vae.config.sample_size // factor,
         in_channels=vae.config.latent_channels,
         out_channels=vae.config.latent_channels,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(96, 160, 256),
+        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",) * attending,
+        up_block_types=("CrossAttnUpBlock2D",) * attending + ("UpBlock2D",) * plain,
+        block_out_channels=widths,
         layers_per_block=1,
         cross_attention_dim=text_encoder.config.hidden_size,
         norm_num_groups=16,
