@@ -25,7 +25,7 @@ from riffusion import adapt, checkpoints, hub, latents, model, monitor, report
 from riffusion.cache import Cache
 from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns
 from riffusion.errors import UserError
-from riffusion.examples import TrainingExamples
+from riffusion.examples import Draws, TrainingExamples
 from riffusion.objective import Objective, diffusion_loss
 from riffusion.processes import PATIENCE, any_process, catch_sigterm, ignore_sigterm
 from riffusion.runtime import run_script
@@ -79,8 +79,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--lr_scheduler", choices=SCHEDULES, default="constant", help="its course")
     add("--lr_warmup_steps", type=int, default=500, help="steps to reach it")
     add("--conditioning_dropout_prob", type=float, default=0.05, help="chance to drop text, picture or both, each")
+    only = "chance to drop the picture alone, which guidance never asks for (default: as above)"
+    add("--image_dropout_prob", type=float, help=only)
     add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 is its paper's")
     add("--timestep_shift", type=float, default=1.0, help="above 1 noise is stronger, where text decides; 3 is SD3's")
+    add("--timestep_shift_share", type=float, default=1.0, help="share of the examples whose noise is shifted")
+    add(
+        "--stratified_timesteps",
+        action="store_true",
+        help="spread the timesteps of a batch evenly, so losses vary less",
+    )
+    add("--crop_frames", type=int, help="learn from this many frames of each picture at a time, cut at random")
     add("--offset_noise", type=float, default=0.0, help="strength of the noise that is one value a latent channel")
     add("--changed_region_weight", type=float, default=1.0, help="weight of errors where the pair differs")
     add("--use_8bit_adam", action="store_true", help="8-bit Adam of bitsandbytes")
@@ -114,10 +123,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if not 0 <= args.conditioning_dropout_prob <= 1 / 3:
         parser.error("--conditioning_dropout_prob must be between 0 and 1/3: three conditions are dropped by it")
     counts = ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "checkpoints_total_limit")
-    counts += ("max_train_steps", "max_train_samples", "num_train_epochs", "lora_rank", "validation_steps")
+    counts += (
+        "crop_frames",
+        "max_train_steps",
+        "max_train_samples",
+        "num_train_epochs",
+        "lora_rank",
+        "validation_steps",
+    )
     for name, least in {**dict.fromkeys((*counts, "early_stopping_patience"), 1), "seed": 0}.items():
         if getattr(args, name) is not None and getattr(args, name) < least:
             parser.error(f"--{name} must be at least {least}")
+    for name in ("image_dropout_prob", "timestep_shift_share"):
+        if getattr(args, name) is not None and not 0 <= getattr(args, name) <= 1:
+            parser.error(f"--{name} must be between 0 and 1")
     for name in ("changed_region_weight", "snr_gamma", "timestep_shift"):
         if getattr(args, name) is not None and getattr(args, name) <= 0:
             parser.error(f"--{name} must be above 0")
@@ -308,7 +327,29 @@ def make_examples(pairs: datasets.Dataset, run: Run, args: argparse.Namespace) -
         parts.vae.to("cpu")
     shape = latents.latent_shape(parts.vae, pairs[0][run.columns.original])
     timesteps = parts.noise_scheduler.config.num_train_timesteps
-    return TrainingExamples(sources, shape, timesteps, args.conditioning_dropout_prob, args.seed, args.timestep_shift)
+    return TrainingExamples(
+        sources, shape, timesteps, args.seed, make_draws(shape[2], latents.latent_factor(parts.vae), args)
+    )
+
+
+def make_draws(columns: int, factor: int, args: argparse.Namespace) -> Draws:
+    """How examples are drawn from latents of so many columns, `factor` frames each. Raises UserError on a bad crop."""
+    dropout, crop = args.conditioning_dropout_prob, None
+    if args.crop_frames is not None:
+        crop = args.crop_frames // factor
+        if args.crop_frames % factor or not 1 <= crop <= columns:
+            raise UserError(
+                f"--crop_frames {args.crop_frames} must be a multiple of {factor}, {columns * factor} at most"
+            )
+    return Draws(
+        text_dropout=dropout,
+        image_dropout=dropout if args.image_dropout_prob is None else args.image_dropout_prob,
+        both_dropout=dropout,
+        shift=args.timestep_shift,
+        shift_share=args.timestep_shift_share,
+        strata=args.train_batch_size if args.stratified_timesteps else 1,
+        crop=crop,
+    )
 
 
 def make_watched(
@@ -396,12 +437,12 @@ def validate(run: Run, watched: monitor.Watched, step: int, args: argparse.Names
     parts = unwrapped_parts(run)
     with adapt.averaged_weights(parts.unet, run.ema):
         held_out, training = (
-            monitor.fixed_loss(parts, run.null, examples, args.train_batch_size)
+            monitor.fixed_losses(parts, run.null, examples, args.train_batch_size)
             for examples in (watched.held_out, watched.training)
         )
         for line in run.progress.look(step, held_out, training):
             tqdm.write(line)
-        accelerator.log({"held_out_loss": held_out, "training_loss": training, "gap": held_out - training}, step)
+        accelerator.log(run.progress.figures(), step)
         if args.num_validation_images > 0:
             settings = (args.validation_prompt, args.num_validation_images, args.seed)
             rows = monitor.paint_records(parts, run.facts, watched, *settings)

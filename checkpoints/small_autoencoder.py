@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class Layout:
-    """Principal components kept at each size, from the picture down to its latents, and channels of the layers there."""
+    """Principal components kept at each size, from the picture down to its latents, and the layers' channels there."""
 
     components: tuple[int, ...]
     widths: tuple[int, ...]

@@ -1,11 +1,27 @@
 """Training examples: a pair, its noise, its timestep and what of its condition is dropped, all from one position."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+CROPPED = ("original", "edited_mean", "edited_std", "changed", "original_pixels", "edited_pixels")  # (..., width)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How the random things of an example are drawn; as it stands, evenly and without dropout."""
+
+    text_dropout: float = 0.0  # probability that text alone is dropped
+    image_dropout: float = 0.0  # that the picture alone is
+    both_dropout: float = 0.0
+    shift: float = 1.0  # of the timesteps; above 1 there is more noise
+    shift_share: float = 1.0  # of the examples that it holds for
+    strata: int = 1  # so many examples in a row have timesteps evenly apart
+    crop: int | None = None  # columns of latents that are cut out, all by default
 
 
 class TrainingExamples(Dataset):
@@ -16,21 +32,14 @@ class TrainingExamples(Dataset):
     """
 
     def __init__(
-        self,
-        sources: Sequence[Sequence],
-        shape: tuple[int, int, int],
-        timesteps: int,
-        dropout: float,
-        seed: int,
-        shift: float = 1.0,
+        self, sources: Sequence[Sequence], shape: tuple[int, int, int], timesteps: int, seed: int, draws: Draws
     ):
         self.sources = sources  # each gives named tensors of a pair
         self.pairs = len(sources[0])
-        self.shape = shape  # of a latent: (channels, height, width)
+        self.shape = shape  # of a whole picture's latent: (channels, height, width)
         self.timesteps = timesteps
-        self.dropout = dropout
         self.seed = seed
-        self.shift = shift  # of the timesteps; above 1 there is more noise
+        self.draws = draws
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0))  # epoch and its shuffled pairs
 
     def pair_at(self, position: int) -> int:
@@ -45,26 +54,50 @@ class TrainingExamples(Dataset):
 
         `sample_noise` draws the edited picture's latents from their posterior, `noise` (channels, height, width) and
         its `offset` (channels, 1, 1) are what the UNet sees through. The condition is dropped as in InstructPix2Pix,
-        section 3.2.1: text alone, picture alone and both, each with probability `dropout`.
+        section 3.2.1: text alone, picture alone or both. With a crop everything is as many columns wide.
         """
-        pair = self.pair_at(position)
+        pair, draws = self.pair_at(position), self.draws
         random = np.random.default_rng([self.seed, 1, position])
-        sample_noise = random.standard_normal(self.shape, dtype=np.float32)
-        noise = random.standard_normal(self.shape, dtype=np.float32)
+        shape = (*self.shape[:2], draws.crop or self.shape[2])
+        sample_noise = random.standard_normal(shape, dtype=np.float32)
+        noise = random.standard_normal(shape, dtype=np.float32)
         draw = random.random()
+        timestep = self.spread(int(random.integers(self.timesteps)), position)
+        offset = random.standard_normal((self.shape[0], 1, 1), dtype=np.float32)
+        if random.random() < draws.shift_share:
+            timestep = self.shifted(timestep)
+        first_both, first_image = draws.text_dropout, draws.text_dropout + draws.both_dropout
         drawn = {
             "sample_noise": torch.from_numpy(sample_noise),
             "noise": torch.from_numpy(noise),
-            "timestep": torch.tensor(self.shifted(int(random.integers(self.timesteps)))),
-            "offset": torch.from_numpy(random.standard_normal((self.shape[0], 1, 1), dtype=np.float32)),
-            "keep_text": torch.tensor(draw >= 2 * self.dropout),
-            "keep_image": torch.tensor(not self.dropout <= draw < 3 * self.dropout),
+            "timestep": torch.tensor(timestep),
+            "offset": torch.from_numpy(offset),
+            "keep_text": torch.tensor(draw >= first_image),
+            "keep_image": torch.tensor(not first_both <= draw < first_image + draws.image_dropout),
         }
         for source in self.sources:
             drawn |= source[pair]
-        return drawn
+        return self.cropped(drawn, random.random())
+
+    def spread(self, timestep: int, position: int) -> int:
+        """A timestep drawn evenly, moved into the stratum of this position: each is once in a row of `strata`."""
+        block, place = divmod(position, self.draws.strata)
+        stratum = int(np.random.default_rng([self.seed, 2, block]).permutation(self.draws.strata)[place])
+        return (stratum * self.timesteps + timestep) // self.draws.strata
 
     def shifted(self, timestep: int) -> int:
         """A timestep drawn evenly, moved towards more noise by `shift`: arXiv 2403.03206, section 5.3.2."""
-        place = (timestep + 0.5) / self.timesteps
-        return int(self.timesteps * self.shift * place / (1 + (self.shift - 1) * place))
+        place, shift = (timestep + 0.5) / self.timesteps, self.draws.shift
+        return int(self.timesteps * shift * place / (1 + (shift - 1) * place))
+
+    def cropped(self, drawn: dict[str, Tensor], place: float) -> dict[str, Tensor]:
+        """The example with `crop` columns of its latents or the pixels there, at a place from 0 to 1."""
+        if self.draws.crop is None:
+            return drawn
+        width = self.shape[2]
+        start = int(place * (width - self.draws.crop + 1))
+        for name in CROPPED:
+            if name in drawn:
+                cell = drawn[name].shape[-1] // width  # 1, or the pixels of a latent
+                drawn[name] = drawn[name][..., start * cell : (start + self.draws.crop) * cell]
+        return drawn

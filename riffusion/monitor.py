@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import datasets
@@ -14,17 +14,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from riffusion import audio, report
-from riffusion.examples import TrainingExamples
+from riffusion.examples import Draws, TrainingExamples
 from riffusion.image import SpectrogramImageConverter
 from riffusion.latents import Columns
 from riffusion.model import ModelFacts, Parts, pipeline_from_parts
-from riffusion.objective import Objective, diffusion_loss
+from riffusion.objective import Objective, example_losses
 from riffusion.sampling import DEFAULT_STEPS, choose_settings, edit_images
 from riffusion.spectrogram import ExifTags
 
 WATCHED_PAIRS = 64  # of held-out and as many of training pairs, each with its own noise and timestep for good
 STALE_LOOKS = 3  # looks without a better held-out loss after which every further one says so
+NOISE_BINS = 4  # equal shares of the timesteps whose losses are told apart
 BY_HEART = 0.5  # training loss over held-out loss, at the same noise, below which pairs are being learnt by heart
+
+Losses = dict[int, float]  # a mean squared error for each of `NOISE_BINS`, counted from the least noise, 1, to the most
 
 
 @dataclass
@@ -33,23 +36,35 @@ class Progress:
 
     held_out_loss: float = float("nan")
     training_loss: float = float("nan")
+    held_out_by_noise: Losses = field(default_factory=dict)
     best_loss: float = float("inf")
     best_step: int = 0
     looks_since_best: int = 0
 
-    def look(self, step: int, held_out: float, training: float) -> list[str]:
-        """Take in two losses at the same noise; returns what a person should read, one line each."""
-        self.held_out_loss, self.training_loss = held_out, training
+    def look(self, step: int, held_out_by_noise: Losses, training_by_noise: Losses) -> list[str]:
+        """Take in losses at the same noise; returns what a person should read, one line each."""
+        held_out, training = (statistics.mean(losses.values()) for losses in (held_out_by_noise, training_by_noise))
+        self.held_out_loss, self.training_loss, self.held_out_by_noise = held_out, training, held_out_by_noise
         self.looks_since_best += 1
         if held_out < self.best_loss:
             self.best_loss, self.best_step, self.looks_since_best = held_out, step, 0
-        lines = [f"step {step}: held-out loss {held_out:.4f}, training loss at the same noise {training:.4f}"]
+        by_noise = " ".join(f"{loss:.3f}" for loss in held_out_by_noise.values())
+        lines = [
+            f"step {step}: held-out loss {held_out:.4f} (from least to most noise {by_noise}), "
+            f"training loss at the same noise {training:.4f}"
+        ]
         if self.looks_since_best >= STALE_LOOKS:
             best = f"the best was {self.best_loss:.4f} at step {self.best_step}"
             lines.append(f"held-out loss has not improved for {step - self.best_step} steps: {best}")
         if training < BY_HEART * held_out:
             lines.append(f"training pairs are being learnt by heart: held-out loss is {held_out / training:.1f} times")
         return lines
+
+    def figures(self) -> dict[str, float]:
+        """For the trackers."""
+        by_noise = {f"held_out_loss_noise_{share}": loss for share, loss in self.held_out_by_noise.items()}
+        held_out, training = self.held_out_loss, self.training_loss
+        return {"held_out_loss": held_out, "training_loss": training, "gap": held_out - training, **by_noise}
 
     def state_dict(self) -> dict[str, float]:
         """For accelerate."""
@@ -108,7 +123,7 @@ class Watched:
 
     def __post_init__(self) -> None:
         for examples in (self.held_out, self.training):
-            examples.dropout, examples.seed = 0.0, 0
+            examples.draws, examples.seed = Draws(strata=examples.pairs), 0
 
 
 def watched_pairs(pairs: datasets.Dataset) -> datasets.Dataset:
@@ -117,14 +132,14 @@ def watched_pairs(pairs: datasets.Dataset) -> datasets.Dataset:
 
 
 @torch.no_grad()
-def fixed_loss(parts: Parts, null: dict[str, Tensor], examples: TrainingExamples, batch_size: int) -> float:
-    """Mean squared error over the first pass of the examples: the same pairs, noise and timesteps each time."""
+def fixed_losses(parts: Parts, null: dict[str, Tensor], examples: TrainingExamples, batch_size: int) -> Losses:
+    """Mean squared errors over the first pass of the examples: the same pairs, noise and timesteps each time."""
     device = parts.unet.device
     loader = DataLoader(Subset(examples, range(examples.pairs)), batch_size)
-    batches = ({name: value.to(device) for name, value in batch.items()} for batch in loader)
-    losses = [(len(batch["noise"]), diffusion_loss(parts, null, batch, Objective()).item()) for batch in batches]
-    counts, values = zip(*losses, strict=True)
-    return float(np.average(values, weights=counts))
+    batches = [{name: value.to(device) for name, value in batch.items()} for batch in loader]
+    losses = torch.cat([example_losses(parts, null, batch, Objective()) for batch in batches])
+    shares = 1 + torch.cat([batch["timestep"] for batch in batches]) * NOISE_BINS // examples.timesteps
+    return {int(share): losses[shares == share].mean().item() for share in shares.unique()}
 
 
 def paint_records(

@@ -22,7 +22,12 @@ class Objective:
 
 
 def diffusion_loss(parts: Parts, null: dict[str, Tensor], batch: dict[str, Tensor], objective: Objective) -> Tensor:
-    """Mean of the weighted squared errors of the UNet's prediction, a scalar.
+    """Mean of the weighted squared errors of the UNet's prediction, a scalar. Arguments as of `example_losses`."""
+    return example_losses(parts, null, batch, objective).mean()
+
+
+def example_losses(parts: Parts, null: dict[str, Tensor], batch: dict[str, Tensor], objective: Objective) -> Tensor:
+    """Weighted mean squared error of the UNet's prediction for each example, (B,).
 
     `batch` is examples of `riffusion.examples`, with latents or with pixels, with text states or with token ids;
     `null` is the empty instruction in the same form, (1, ...).
@@ -41,7 +46,7 @@ def diffusion_loss(parts: Parts, null: dict[str, Tensor], batch: dict[str, Tenso
     if objective.changed_region_weight != 1:
         weight = 1 + (objective.changed_region_weight - 1) * batch["changed"]
         error = error * weight / weight.mean(dim=(1, 2), keepdim=True)
-    return (error.mean(dim=(1, 2)) * snr_weight(scheduler, batch["timestep"], objective.snr_gamma)).mean()
+    return error.mean(dim=(1, 2)) * snr_weight(scheduler, batch["timestep"], objective.snr_gamma)
 
 
 def with_latents(parts: Parts, batch: dict[str, Tensor], objective: Objective) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from test_latents import COLUMNS, pairs
 
 from riffusion import adapt, latents, model
 from riffusion.cache import Cache
-from riffusion.examples import TrainingExamples
+from riffusion.examples import Draws, TrainingExamples
 from riffusion.objective import Objective, diffusion_loss, snr_weight
 
 PLAIN = Objective()
@@ -92,7 +92,7 @@ def test_latents_on_the_fly_give_the_loss_of_cached_ones(parts, tmp_path):
     for cache in (None, Cache(tmp_path, Accelerator(cpu=True))):
         sources = latents.picture_sources(data, COLUMNS, parts.vae, "stem", cache)
         sources += latents.text_sources(latents.tokenize(parts, list(data["edit_prompt"])), parts.text_encoder, cache)
-        examples = TrainingExamples(sources, (4, 64, 8), timesteps=1000, dropout=0.0, seed=0)
+        examples = TrainingExamples(sources, (4, 64, 8), 1000, 0, Draws())
         batch = torch.utils.data.default_collate([examples[0], examples[1]])
         null = {"token_ids": latents.tokenize(parts, [""])}
         null |= latents.encode_texts(parts.text_encoder, null["token_ids"])

@@ -24,6 +24,7 @@ import preprocess_musdb
 import train_instruct_pix2pix
 from riffusion import adapt, checkpoints, model
 from riffusion.errors import UserError
+from riffusion.examples import Draws
 from riffusion.sampling import choose_settings, edit_images, sample_generator
 
 ROOT = Path(__file__).parent.parent
@@ -111,6 +112,35 @@ def test_stopping_and_resuming_changes_no_bit(pairs, tiny_base, tmp_path):
         assert torch.equal(weight, weights(halves)[name]), name
     text = [load_file(folder / "text_encoder" / "model.safetensors") for folder in (straight, halves)]
     assert all(torch.equal(text[0][name], text[1][name]) for name in text[0])
+
+
+def test_crops_of_stratified_noise_train_and_the_losses_of_whole_pictures_are_told_apart_by_noise(
+    pairs, tiny_base, tmp_path
+):
+    flags = (
+        "--crop_frames",
+        "32",
+        "--stratified_timesteps",
+        "--timestep_shift",
+        "3.5",
+        "--timestep_shift_share",
+        "0.5",
+    )
+    output = train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "2", "--image_dropout_prob", "0", *flags)
+    result = json.loads((output / "result.json").read_text())
+    assert result["finished"]
+    assert np.mean(list(result["held_out_by_noise"].values())) == pytest.approx(result["held_out_loss"])
+    for frames in ("12", "128", "1"):
+        with pytest.raises(UserError, match=f"--crop_frames {frames} must be a multiple of 8, 64 at most"):
+            train(pairs, tiny_base, tmp_path / frames, "--max_train_steps", "1", "--crop_frames", frames)
+
+
+def test_flags_say_how_examples_are_drawn():
+    args = train_instruct_pix2pix.parse_args(["--conditioning_dropout_prob", "0.1"])
+    assert train_instruct_pix2pix.make_draws(64, 8, args) == Draws(0.1, 0.1, 0.1)
+    flags = ["--image_dropout_prob", "0", "--stratified_timesteps", "--train_batch_size", "6", "--crop_frames", "256"]
+    args = train_instruct_pix2pix.parse_args([*flags, "--timestep_shift", "3", "--timestep_shift_share", "0.5"])
+    assert train_instruct_pix2pix.make_draws(64, 8, args) == Draws(0.05, 0.0, 0.05, 3.0, 0.5, strata=6, crop=32)
 
 
 @pytest.mark.parametrize(
