@@ -1,9 +1,9 @@
 from pathlib import Path
 
+import autoencoder
+import base_model
 import numpy as np
 import pytest
-import small_autoencoder
-import small_base
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -13,13 +13,13 @@ from PIL import Image
 @pytest.mark.parametrize("evenness", [0.0, 0.5, 1.0])
 def test_standardising_latents_changes_their_scale_and_nothing_else(factor: int, evenness: float):
     torch.manual_seed(0)
-    vae = small_autoencoder.make_autoencoder(64, factor)
+    vae = autoencoder.make_autoencoder(64, factor)
     pictures = np.random.default_rng(0).integers(0, 256, (8, 64, 64), dtype=np.uint8)
-    batch = torch.cat(small_autoencoder.whole_pictures(pictures, 8))
+    batch = torch.cat(autoencoder.whole_pictures(pictures, 8))
     with torch.no_grad():
         before = vae.encode(batch).latent_dist
         decoded = vae.decode(before.mean).sample
-        small_autoencoder.standardise_latents(vae, pictures, evenness)
+        autoencoder.standardise_latents(vae, pictures, evenness)
         after = vae.encode(batch).latent_dist
         assert vae.decode(after.mean).sample == pytest.approx(decoded, abs=1e-3)
     assert after.mean.mean(dim=(0, 2, 3)) == pytest.approx(torch.zeros(vae.config.latent_channels), abs=1e-4)
@@ -34,10 +34,10 @@ def test_the_autoencoder_starts_near_what_it_is_to_answer(factor: int):
     torch.manual_seed(0)
     steps = np.random.default_rng(0).normal(size=(8, 64, 64)).cumsum(axis=1).cumsum(axis=2)
     pictures = np.uint8(255 * (steps - steps.min()) / np.ptp(steps))
-    vae = small_autoencoder.make_autoencoder(64, factor)
-    at_random = small_autoencoder.round_trip_error(vae, pictures)
-    small_autoencoder.start_from_components(vae, pictures)
-    assert small_autoencoder.round_trip_error(vae, pictures) < at_random / 5
+    vae = autoencoder.make_autoencoder(64, factor)
+    at_random = autoencoder.round_trip_error(vae, pictures)
+    autoencoder.start_from_components(vae, pictures)
+    assert autoencoder.round_trip_error(vae, pictures) < at_random / 5
 
 
 @pytest.mark.parametrize(("factor", "channels"), [(8, 8), (16, 32)])
@@ -49,7 +49,7 @@ def test_the_script_makes_a_checkpoint_with_a_vocabulary_of_its_own(tmp_path: Pa
         Image.fromarray(noise).save(pictures / f"{number}.png")
     flags = ["--train_data_dir", str(pictures), "--output_dir", str(tmp_path / "base"), "--autoencoder_steps", "2"]
     flags += ["--latent_factor", str(factor)]
-    assert small_base.main(small_base.parse_args([*flags, "--crop", "64"])) == 0
+    assert base_model.main(base_model.parse_args([*flags, "--crop", "64"])) == 0
     base = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
     words = base.tokenizer.tokenize("Add a soft female vocal, long held notes")
     assert words == [f"{word}</w>" for word in ["add", "a", "soft", "female", "vocal", ",", "long", "held", "notes"]]

@@ -1,6 +1,6 @@
 """Make the base of the small model: a text-to-picture checkpoint in diffusers' layout, small enough for two cores.
 
-    python checkpoints/small_base.py --train_data_dir build/pairs/train --output_dir build/small-base
+    python recipes/small/base_model.py --train_data_dir build/pairs/train --output_dir build/base
 
 The tokenizer learns its vocabulary from the instructions, the autoencoder from crops of the pictures. The text encoder
 and the UNet start at random: train_instruct_pix2pix.py trains them.
@@ -11,8 +11,8 @@ import random
 import sys
 from pathlib import Path
 
+import autoencoder
 import numpy as np
-import small_autoencoder
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from riffusion import instructions, model, report
 from riffusion.errors import UserError
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--latent_factor",
         type=int,
-        choices=small_autoencoder.LAYOUTS,
+        choices=autoencoder.LAYOUTS,
         default=8,
         help="pixels that a latent is wide and high (default: 8)",
     )
@@ -64,11 +64,11 @@ def main(args: argparse.Namespace) -> int:
     pictures = load_pictures(args)
     tokenizer = make_tokenizer(args)
     text_encoder = make_text_encoder(tokenizer)
-    vae = small_autoencoder.make_autoencoder(pictures.shape[-1], args.latent_factor)
-    small_autoencoder.start_from_components(vae, pictures)
-    small_autoencoder.train_autoencoder(vae, pictures, args)
-    small_autoencoder.standardise_latents(vae, pictures, args.latent_evenness)
-    error = small_autoencoder.round_trip_error(vae, pictures)
+    vae = autoencoder.make_autoencoder(pictures.shape[-1], args.latent_factor)
+    autoencoder.start_from_components(vae, pictures)
+    autoencoder.train_autoencoder(vae, pictures, args)
+    autoencoder.standardise_latents(vae, pictures, args.latent_evenness)
+    error = autoencoder.round_trip_error(vae, pictures)
     print(f"autoencoder: {error:.2f} grey levels rms on pictures it was trained on")
     pipeline = StableDiffusionPipeline(
         tokenizer=tokenizer,
@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
     )
     pipeline.save_pretrained(args.output_dir)
     model.save_facts(args.output_dir, model.ModelFacts(guidance_scale=GUIDANCE, image_guidance_scale=IMAGE_GUIDANCE))
-    report.save_json(args.output_dir / "small_base.json", vars(args))
+    report.save_json(args.output_dir / "base_model.json", vars(args))
     return 0
 
 

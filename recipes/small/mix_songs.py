@@ -1,0 +1,96 @@
+"""Mix songs of parts that don't belong together, to learn to take them apart again.
+
+    python recipes/small/mix_songs.py --root_data_dir ../shared/data/leadsheets/train \\
+        --voices_dir ../shared/data/dryvocals --output_dir build/mixed
+
+Each song has a singer's dry phrases for vocals, one after another, and the drums, the bass and everything else of
+three songs. A part can be told from the others by its sound whatever it plays (Demucs trains so, arXiv 1911.13254).
+What is to be added has to fit, so these songs are for `preprocess_musdb.py --tasks remove extract` alone.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from riffusion import report, stems
+from riffusion.audio import load_audio
+from riffusion.errors import UserError
+from riffusion.runtime import run_script
+
+RATE = 44100
+BACKING = ("drums", "bass", "other")
+VOICE_LEVEL = 0.1  # root mean square of the phrases, as sung vocals have it in a mix
+MOST_GAIN_DB = 4.0  # of a part of the backing, up or down
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--root_data_dir", type=Path, required=True, help="folder with a folder of stems a song, for the backings")
+    add("--voices_dir", type=Path, required=True, help="folder with a file a phrase")
+    add("--output_dir", type=Path, required=True, help="where the songs go; finished ones stay")
+    add("--songs", type=int, default=25, help="songs to mix (default: 25)")
+    add("--seconds", type=float, default=60.0, help="length of each (default: 60)")
+    add("--seed", type=int, default=0, help="seed of what goes together (default: 0)")
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    songs = stems.find_songs(args.root_data_dir)
+    phrases = sorted(path for path in args.voices_dir.iterdir() if path.suffix in stems.STEM_SUFFIXES)
+    if not phrases:
+        raise UserError(f"{args.voices_dir}: holds no phrase ({', '.join(stems.STEM_SUFFIXES)})")
+    report.make_folder(args.output_dir)
+    for number in tqdm(range(args.songs), unit="song"):
+        mix_song(number, songs, phrases, args)
+    return 0
+
+
+def mix_song(number: int, songs: list[stems.Song], phrases: list[Path], args: argparse.Namespace) -> None:
+    """Write one song, unless it is there: what goes together follows from the seed and its number."""
+    folder = args.output_dir / f"mixed {number:03d}"
+    if folder.is_dir():
+        return
+    rng, samples = np.random.default_rng([args.seed, number]), round(args.seconds * RATE)
+    chosen = rng.choice(len(songs), size=len(BACKING), replace=len(songs) < len(BACKING))
+    parts = {"vocals": sing_phrases(phrases, samples, rng)}
+    for name, place in zip(BACKING, chosen, strict=True):
+        path, stream = stems.stem_sources(songs[place])[name]
+        part = load_audio(path, RATE, stream)[0].mean(axis=0)
+        gain = 10 ** (rng.uniform(-MOST_GAIN_DB, MOST_GAIN_DB) / 20)
+        parts[name] = gain * cut(part, samples, rng)
+    with tempfile.TemporaryDirectory(dir=args.output_dir) as temporary:
+        aside = Path(temporary) / folder.name
+        aside.mkdir()
+        for name, part in parts.items():
+            soundfile.write(aside / f"{name}.flac", part, RATE)
+        shutil.move(aside, folder)  # whole or not at all
+
+
+def sing_phrases(phrases: list[Path], samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Phrases in random order, each as loud as the next, float32 (samples,)."""
+    sung: list[np.ndarray] = []
+    while sum(map(len, sung)) < samples:
+        phrase = load_audio(phrases[rng.integers(len(phrases))], RATE)[0].mean(axis=0)
+        level = float(np.sqrt(np.mean(phrase**2)))
+        sung.append(phrase * (VOICE_LEVEL / max(level, 1e-4)))
+    return np.clip(np.concatenate(sung)[:samples], -1, 1).astype(np.float32)
+
+
+def cut(part: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """So many samples from somewhere in a part (samples,), which is repeated if it is too short."""
+    repeated = np.tile(part, -(-samples // len(part)))
+    start = int(rng.integers(len(repeated) - samples + 1))
+    return repeated[start : start + samples]
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())
