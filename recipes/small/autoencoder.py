@@ -1,4 +1,4 @@
-"""The small model's autoencoder: it starts as the best linear one, by principal components, and learns on from there.
+"""The small model's autoencoder: it starts as the best linear one, by principal components; its decoder learns on.
 
 A start at random takes hours to get where the components are at once. Diffusers' layers can hold them exactly: the
 residual branches begin at zero, each halving is a projection of 2 x 2 neighbours, each doubling a least squares fit of
@@ -32,8 +32,7 @@ LAYOUTS = {  # by how many pixels a latent is wide and high; all keep one number
 }
 GROUPS = 4  # of each normalisation
 LOUD = 12.0  # several times what components reach
-LOG_VARIANCE = -6.0  # of the posterior to begin with: at 0 its noise drowns the latents
-KL_WEIGHT = 1e-6
+LOG_VARIANCE = -6.0  # of the posterior: noise that the decoder learns to bear, as the UNet's answers have it
 START_PICTURES = 32  # that components are computed from
 SMALL_CROPS = 0.75  # share of the training that sees them; then larger ones, with statistics nearer a picture's
 
@@ -181,11 +180,14 @@ def fit_convolution(inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return solution[:, :-1].reshape(-1, inputs.shape[1], 3, 3), solution[:, -1]
 
 
-def train_autoencoder(vae: AutoencoderKL, pictures: np.ndarray, args: argparse.Namespace) -> None:
-    """Mean squared error on random crops, with a slight pull of the posterior to a unit normal."""
-    optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=args.learning_rate, weight_decay=0, betas=(0.9, 0.99), fused=True
-    )
+def train_decoder(vae: AutoencoderKL, pictures: np.ndarray, args: argparse.Namespace) -> None:
+    """Let the decoder learn to see more in the latents than a linear one does: mean squared error on random crops.
+
+    The encoder stays as it is. Its latents are linear, so a UNet finds in them what moves together in the picture, and
+    the decoder can be trained on at any time without a look at the UNet.
+    """
+    learning = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+    optimizer = torch.optim.AdamW(learning, lr=args.learning_rate, weight_decay=0, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, args.learning_rate, total_steps=args.autoencoder_steps, pct_start=0.04
     )
@@ -194,15 +196,15 @@ def train_autoencoder(vae: AutoencoderKL, pictures: np.ndarray, args: argparse.N
         for step in progress:
             larger = 2 if step >= SMALL_CROPS * args.autoencoder_steps else 1
             crops = random_crops(pictures, args.batch_size // larger**2, args.crop * larger, rng)
-            posterior = vae.encode(crops).latent_dist
-            error = nn.functional.mse_loss(vae.decode(posterior.sample()).sample, crops)
-            kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
-            (error + KL_WEIGHT * kl).backward()
-            nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+            with torch.no_grad():
+                latents = vae.encode(crops).latent_dist.sample()
+            error = nn.functional.mse_loss(vae.decode(latents).sample, crops)
+            error.backward()
+            nn.utils.clip_grad_norm_(learning, 1.0)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-            progress.set_postfix(grey_levels=f"{127.5 * error.item() ** 0.5:.2f}", kl=f"{kl.item():.2f}")
+            progress.set_postfix(grey_levels=f"{127.5 * error.item() ** 0.5:.2f}")
 
 
 def random_crops(pictures: np.ndarray, count: int, crop: int, rng: np.random.Generator) -> Tensor:
