@@ -1,4 +1,4 @@
-"""The small model's autoencoder: it starts as the best linear one, by principal components; its decoder learns on.
+"""The small model's autoencoder: it starts as the best linear one, by principal components, and learns on from there.
 
 A start at random takes hours to get where the components are at once. Diffusers' layers can hold them exactly: the
 residual branches begin at zero, each halving is a projection of 2 x 2 neighbours, each doubling a least squares fit of
@@ -8,6 +8,7 @@ what was projected, and the last normalisations divide by constants that are lou
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,8 +33,10 @@ LAYOUTS = {  # by how many pixels a latent is wide and high; all keep one number
 }
 GROUPS = 4  # of each normalisation
 LOUD = 12.0  # several times what components reach
-LOG_VARIANCE = -6.0  # of the posterior: noise that the decoder learns to bear, as the UNet's answers have it
+LOG_VARIANCE = -6.0  # of the posterior to begin with: at 0 its noise drowns the latents
+KL_WEIGHT = 1e-6
 START_PICTURES = 32  # that components are computed from
+SAVE_STEPS = 50  # the most that a killed run loses
 SMALL_CROPS = 0.75  # share of the training that sees them; then larger ones, with statistics nearer a picture's
 
 
@@ -180,31 +183,54 @@ def fit_convolution(inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return solution[:, :-1].reshape(-1, inputs.shape[1], 3, 3), solution[:, -1]
 
 
-def train_decoder(vae: AutoencoderKL, pictures: np.ndarray, args: argparse.Namespace) -> None:
-    """Let the decoder learn to see more in the latents than a linear one does: mean squared error on random crops.
+def train_autoencoder(vae: AutoencoderKL, pictures: np.ndarray, args: argparse.Namespace) -> None:
+    """Mean squared error on random crops, with a slight pull of the posterior to a unit normal.
 
-    The encoder stays as it is. Its latents are linear, so a UNet finds in them what moves together in the picture, and
-    the decoder can be trained on at any time without a look at the UNet.
+    It goes on from what an earlier run has left in `training_state`; everything random about a step follows from the
+    seed and its number, so the end is the same.
     """
-    learning = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
-    optimizer = torch.optim.AdamW(learning, lr=args.learning_rate, weight_decay=0, betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), lr=args.learning_rate, weight_decay=0, betas=(0.9, 0.99), fused=True
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, args.learning_rate, total_steps=args.autoencoder_steps, pct_start=0.04
     )
-    rng = np.random.default_rng(args.seed)
-    with tqdm(range(args.autoencoder_steps), desc="autoencoder", unit="step") as progress:
-        for step in progress:
+    learning, done = {"vae": vae, "optimizer": optimizer, "schedule": schedule}, 0
+    if training_state(args).is_file():
+        state = torch.load(training_state(args), weights_only=True)
+        done = state.pop("done")
+        for name, values in state.items():
+            learning[name].load_state_dict(values)
+    with tqdm(total=args.autoencoder_steps, initial=done, desc="autoencoder", unit="step") as progress:
+        for step in range(done, args.autoencoder_steps):
             larger = 2 if step >= SMALL_CROPS * args.autoencoder_steps else 1
-            crops = random_crops(pictures, args.batch_size // larger**2, args.crop * larger, rng)
-            with torch.no_grad():
-                latents = vae.encode(crops).latent_dist.sample()
-            error = nn.functional.mse_loss(vae.decode(latents).sample, crops)
-            error.backward()
-            nn.utils.clip_grad_norm_(learning, 1.0)
+            rng, generator = np.random.default_rng([args.seed, step]), torch.Generator().manual_seed(step)
+            crops = random_crops(pictures, max(1, args.batch_size // larger**2), args.crop * larger, rng)
+            posterior = vae.encode(crops).latent_dist
+            error = nn.functional.mse_loss(vae.decode(posterior.sample(generator)).sample, crops)
+            kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+            (error + KL_WEIGHT * kl).backward()
+            nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-            progress.set_postfix(grey_levels=f"{127.5 * error.item() ** 0.5:.2f}")
+            progress.set_postfix(grey_levels=f"{127.5 * error.item() ** 0.5:.2f}", kl=f"{kl.item():.2f}", refresh=False)
+            progress.update()
+            if (step + 1) % SAVE_STEPS == 0:
+                save_state(learning, step + 1, args)
+
+
+def training_state(args: argparse.Namespace) -> Path:
+    """Where a run that is killed has left its weights."""
+    return args.output_dir / "autoencoder.pt"
+
+
+def save_state(learning: dict, done: int, args: argparse.Namespace) -> None:
+    """Save so many steps' learning, whole or not at all."""
+    part = training_state(args).with_suffix(".part")
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    torch.save({name: one.state_dict() for name, one in learning.items()} | {"done": done}, part)
+    part.replace(training_state(args))
 
 
 def random_crops(pictures: np.ndarray, count: int, crop: int, rng: np.random.Generator) -> Tensor:

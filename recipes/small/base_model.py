@@ -2,7 +2,7 @@
 
     python recipes/small/base_model.py --train_data_dir build/pairs/train --output_dir build/base
 
-The tokenizer learns its vocabulary from the instructions, the decoder from crops of the pictures. The text encoder
+The tokenizer learns its vocabulary from the instructions, the autoencoder from crops of the pictures. The text encoder
 and the UNet start at random: train_instruct_pix2pix.py trains them.
 """
 
@@ -66,8 +66,8 @@ def main(args: argparse.Namespace) -> int:
     text_encoder = make_text_encoder(tokenizer)
     vae = autoencoder.make_autoencoder(pictures.shape[-1], args.latent_factor)
     autoencoder.start_from_components(vae, pictures)
+    autoencoder.train_autoencoder(vae, pictures, args)
     autoencoder.standardise_latents(vae, pictures, args.latent_evenness)
-    autoencoder.train_decoder(vae, pictures, args)
     error = autoencoder.round_trip_error(vae, pictures)
     print(f"autoencoder: {error:.2f} grey levels rms on pictures it was trained on")
     pipeline = StableDiffusionPipeline(
@@ -83,6 +83,7 @@ def main(args: argparse.Namespace) -> int:
     pipeline.save_pretrained(args.output_dir)
     model.save_facts(args.output_dir, model.ModelFacts(guidance_scale=GUIDANCE, image_guidance_scale=IMAGE_GUIDANCE))
     report.save_json(args.output_dir / "base_model.json", vars(args))
+    autoencoder.training_state(args).unlink(missing_ok=True)
     return 0
 
 

@@ -16,7 +16,7 @@ cd "$here"
 python="${PYTHON:-.venv/bin/python}"
 
 # How long each stage takes; a try on little data sets these lower.
-: "${DECODER_STEPS:=2400}" "${CROP_STEPS:=6000}" "${WHOLE_STEPS:=6000}" "${COOLING_STEPS:=3000}"
+: "${AUTOENCODER_STEPS:=2400}" "${CROP_STEPS:=6000}" "${WHOLE_STEPS:=6000}" "${COOLING_STEPS:=3000}"
 
 # Songs that nobody recorded so. Each low and each high voice over the same backing teaches that the instruction decides
 # the register; parts of different songs at once teach to take parts away (never to add them: what is added has to fit).
@@ -60,7 +60,7 @@ pairs "$build/songs/mixed" train/mixed --tasks remove extract --pairs_per_clip 4
 
 # Tokenizer, autoencoder, and a UNet and text encoder that know nothing yet.
 test -f "$build/base/base_model.json" || $python recipes/small/base_model.py --train_data_dir "$build/pairs/train" \
-  --output_dir "$build/base" --autoencoder_steps "$DECODER_STEPS"
+  --output_dir "$build/base" --autoencoder_steps "$AUTOENCODER_STEPS"
 
 # Half of the examples have more noise, where the part's notes and rhythm are decided; half have it evenly, so that its
 # fine lines go on being learnt. First crops of half the pictures' width: twice the steps for the same work.
