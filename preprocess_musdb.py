@@ -47,6 +47,7 @@ from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
 SONG_FILE = "song.json"  # written last: a song that has it is finished
 PREVIEW_PAIRS = 12
+MOST_BACKINGS = 31  # that are tried for a clip before it is given up: all that five stems have
 
 
 @dataclass
@@ -360,7 +361,8 @@ def plan_clip(clip: Clip, work: SongWork, rng: random.Random) -> list[tuple[Stem
     not_kept["stems too quiet in a clip"] += len(work.wanted - paintable)
     plan: list[tuple[Stems, list[Edit]]] = []
     left, most = args.pairs_per_clip, math.ceil(args.pairs_per_clip / args.backings_per_clip)
-    for backing, offers in draw_backings(sounding, paintable, tuple(args.tasks), args.subset_prob, rng):
+    backings = draw_backings(sounding, paintable, tuple(args.tasks), args.subset_prob, rng)
+    for backing, offers in itertools.islice(backings, MOST_BACKINGS):
         levels = {edit: clip.level_db(edit, backing) for edit in draw_edits(offers, rng)}
         heard = [edit for edit in levels if not edit.stem or args.min_level_db <= levels[edit] <= args.max_level_db]
         not_kept["edits too soft or too loud beside the rest"] += len(levels) - len(heard)
