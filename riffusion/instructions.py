@@ -125,7 +125,7 @@ def read_task(prompt: str) -> str:
 def names_stem(prompt: str, stem: str) -> bool:
     """Whether an instruction speaks of `stem`, by one of its nouns."""
     nouns = [_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]]
-    return any(re.search(rf"\b{re.escape(noun)}s?\b", prompt.lower()) for noun in nouns)
+    return any(re.search(rf"(?<!\w){re.escape(noun.lower())}s?(?!\w)", prompt.lower()) for noun in nouns)
 
 
 def _describe(stems: frozenset[str], style: str) -> str:
@@ -168,5 +168,12 @@ def _templates() -> dict:
 
 @functools.cache
 def _stem_forms(stem: str) -> dict:
+    """How a stem is spoken of; one that the templates don't know, by its own name, whatever characters that has."""
     stems = _templates()["stems"]
-    return stems.get(stem) or json.loads(json.dumps(stems["*"]).replace("{stem}", stem))
+    if stem in stems and stem != "*":
+        return stems[stem]
+    any_stem = stems["*"]
+    return {
+        key: [form.format(stem=stem) for form in forms] if isinstance(forms, list) else forms.format(stem=stem)
+        for key, forms in any_stem.items()
+    }

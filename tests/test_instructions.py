@@ -75,6 +75,19 @@ def test_every_stem_can_be_asked_for(task):
         assert any("bossa nova" in text for text in texts)
 
 
+@pytest.mark.parametrize(
+    "stem", ['12" guitar', "{choir}", "a\\b", "two\nlines", "Lead (dry)", "{0.x}", "*", "%s", "Ωμ"]
+)
+def test_a_stem_may_have_any_name(stem):
+    texts = write(Edit("add", stem), {"style": "{pop}"}, Features(-1.0), number=50)
+    assert all(stem in text for text in texts)
+    assert all(instructions.names_stem(text, stem) for text in texts)
+    described = instructions.write_instruction(
+        Edit("remove", stem), frozenset({"bass", stem}), {}, Features(-1.0), random.Random(0)
+    )
+    assert described.original_prompt == "music with " + " and ".join(sorted(["bass", stem]))
+
+
 def test_lengths_go_from_three_words_to_a_sentence():
     labels = {"style": "bossa nova", "voice": "male", "delivery": "reverb", "mood": "sad"}
     lengths = [len(text.split()) for text in write(Edit("add", "vocals"), labels, Features(5.0, 500.0, 1.0, 3.0))]

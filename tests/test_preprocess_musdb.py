@@ -128,6 +128,43 @@ def test_one_backing_is_asked_for_several_stems(songs, tmp_path):
     assert all(len(stems) >= 2 for stems in asked.values())
 
 
+def write_parts(folder: Path, names: list[str], seconds: float = 1.3) -> None:
+    folder.mkdir(parents=True)
+    for number, name in enumerate(names):
+        audio.save_wav(folder / f"{name}.wav", tone(80 * 1.12**number, seconds, level=0.03), RATE)
+
+
+def test_a_stem_with_quotes_and_braces_in_its_name_makes_pairs(tmp_path):
+    write_parts(tmp_path / "songs" / "Song", ['12" guitar', "{lead}", "back\\slash"])
+    assert run(tmp_path / "songs", tmp_path / "pairs") == 0
+    for record in records(tmp_path / "pairs"):
+        assert record["painted_stem"] in record["edit_prompt"]
+    assert {record["painted_stem"] for record in records(tmp_path / "pairs")} > {'12" guitar'}
+
+
+def test_a_song_of_many_stems(tmp_path):
+    names = [f"a stem whose name is long, {number}" for number in range(24)]
+    write_parts(tmp_path / "songs" / "Song", names)
+    assert run(tmp_path / "songs", tmp_path / "pairs", "--target", "mix", "--min_level_db", "-40") == 0
+    made = records(tmp_path / "pairs")
+    assert len(made) == 2 * 6
+    assert len({record["backing_stems"] for record in made}) == 4
+    pictures = {(record["clip"], record["edited_image_file_name"]) for record in made}
+    mixes = {(record["clip"], record["backing_stems"], record["task"], record["painted_stem"]) for record in made}
+    assert len(pictures) == len(mixes)
+
+
+def test_a_clip_that_no_backing_suits_is_given_up(tmp_path):
+    names = [f"part {number}" for number in range(16)]
+    write_parts(tmp_path / "songs" / "Song", names, seconds=0.64)
+    audio.save_wav(tmp_path / "songs" / "Song" / "part 0.wav", tone(80, 0.64), RATE)
+    flags = ("--tasks", "add", "--gen_stem", "part 0", "--min_level_db", "39", "--max_level_db", "40")
+    started = time.monotonic()
+    with pytest.raises(UserError, match="no pair was made"):
+        run(tmp_path / "songs", tmp_path / "pairs", *flags)
+    assert time.monotonic() - started < 10  # 32 767 backings would take minutes
+
+
 def test_quiet_parts_are_counted_not_kept(tmp_path):
     half = tone(330, 1.5)
     write_song(
