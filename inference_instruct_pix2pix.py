@@ -35,7 +35,6 @@ from riffusion.dataset import held_out_split, load_splits, require_columns
 from riffusion.edits import TASKS
 from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram
-from riffusion.instructions import read_task
 from riffusion.latents import unread_text
 from riffusion.mixing import Layers, Placement, backing_changes, mix_song
 from riffusion.overview import Overview
@@ -48,6 +47,7 @@ from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choos
 from riffusion.schedulers import SCHEDULERS
 from riffusion.songs import MOST_BYTES, STDIN, InputSong, find_songs, read_song
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
+from riffusion.task_words import read_instruction, read_task
 
 LOSSLESS = ("wav", "flac")
 COMPARISON = "comparison.webp"
@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_samples", type=int, default=25, help="most records of the dataset to edit (default: %(default)s)")
     add("--audio", nargs="+", metavar="FILE", help="songs instead of a dataset: files, patterns, folders; - for stdin")
     add("--prompt", action="append", help="the instruction for --audio; given several times, one result each")
-    add("--task", choices=TASKS, help="what becomes of the painted stem (default: what the instruction's verb says)")
+    add("--task", choices=TASKS, help="what becomes of the painted stem (default: what the instruction says)")
     add("--without_stem", metavar="STEM", help="for --audio files in stems (.stem.mp4): the input leaves this one out")
     add("--start", type=seconds, default=0.0, metavar="TIME", help="paint from here on, as 75.5 or 1:15.5 (default: 0)")
     add("--end", type=seconds, metavar="TIME", help="and up to here (default: the song's end)")
@@ -184,6 +184,8 @@ def main(args: argparse.Namespace) -> int:
             results.check_pages(folder)
         there = share.agree([results.is_finished(job.folder, job.recorded, args.overwrite) for job in jobs])
         todo = [job for job, finished in zip(jobs, there, strict=True) if not finished]
+        if share.is_main:
+            tell_tasks(jobs, args)
         try:
             if todo:
                 paint(share.mine(todo), facts, share, args)
@@ -198,6 +200,16 @@ def main(args: argparse.Namespace) -> int:
                 shutil.copyfileobj(file, sys.__stdout__.buffer)
     failed = any(result["measured"]["edit performed"] == "no" for result in load_results(jobs))
     return 1 if args.require_edit and failed else 0
+
+
+def tell_tasks(jobs: list[Job], args: argparse.Namespace) -> None:
+    """Say which task each instruction is taken for, and warn where that is doubtful."""
+    for prompt, task in dict.fromkeys((job.prompt, job.task) for job in jobs):
+        if not args.quiet:
+            print(f"task {task}: {prompt!r}")
+        doubt = read_instruction(prompt).warning
+        if doubt and args.task is None and any(isinstance(job.source, InputSong) for job in jobs):
+            print(f"warning: {prompt!r} is taken for {task!r}: {doubt}; --task says otherwise", file=sys.stderr)
 
 
 def piped(args: argparse.Namespace) -> bool:
@@ -474,6 +486,7 @@ def save_result(
         "sample": job.folder.name,
         "title": job.source.title,
         "prompt": job.prompt,
+        "task": job.task,
         "measured": kept.measured.row(job.task) | kept.more,
         "controls": controls or {},
         "kept attempt": kept.attempt.number,
@@ -509,7 +522,8 @@ def tell(jobs: list[Job], todo: list[Job], spent: float, args: argparse.Namespac
     if args.quiet:
         return
     records = load_results(jobs)
-    print(report.table([{"result": str(job.folder)} | row["measured"] for job, row in zip(jobs, records, strict=True)]))
+    rows = [{"result": str(job.folder), "task": job.task} for job in jobs]
+    print(report.table([row | record["measured"] for row, record in zip(rows, records, strict=True)]))
     if len(jobs) > 1:
         print(report.table(results.summary(records)))
     there = f", {len(jobs) - len(todo)} were there already" if len(todo) < len(jobs) else ""

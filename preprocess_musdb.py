@@ -43,6 +43,7 @@ from riffusion.pair import METADATA, TARGETS, Pair, write_records
 from riffusion.pictures import Pictures, draw_pictures
 from riffusion.runtime import keep_freed_memory, run_script, torch_device
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
+from riffusion.task_words import read_task
 
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
 SONG_FILE = "song.json"  # written last: a song that has it is finished
@@ -416,7 +417,7 @@ def labels_for(edit: Edit, work: SongWork) -> dict[str, str]:
     if sentence is None:
         return work.labels
     about_stem = work.args.stems == [edit.stem] or instructions.names_stem(sentence, edit.stem)
-    return work.labels if about_stem and instructions.read_task(sentence) == edit.task else {}
+    return work.labels if about_stem and read_task(sentence) == edit.task else {}
 
 
 def draw_preview(results: list[SongResult], args: argparse.Namespace) -> None:

@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from riffusion import report, stems
 from riffusion.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER_SECOND, REGISTER_HZ, measure_pitch
 from riffusion.image import changed_share, mel_from_pixels, pixels_from_mel
-from riffusion.instructions import read_task
 from riffusion.pair import METADATA
 from riffusion.runtime import run_script
+from riffusion.task_words import read_task
 
 CLIP_SAMPLES = 225351
 TOLERANCE = 0.05  # of a value (of a density one note), for a clip that was read and cut in another way

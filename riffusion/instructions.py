@@ -111,17 +111,6 @@ def write_instruction(
     )
 
 
-def read_task(prompt: str) -> str:
-    """The task that an instruction's first verb asks for; "add" where no verb is known."""
-    found = []
-    for task, forms in _templates()["tasks"].items():
-        for verb in [*forms["verbs"], *forms["signs"]]:
-            match = re.search(rf"\b{re.escape(verb)}\b", prompt.lower())
-            if match:
-                found.append((match.start(), -len(verb), task))
-    return min(found)[2] if found else "add"
-
-
 def names_stem(prompt: str, stem: str) -> bool:
     """Whether an instruction speaks of `stem`, by one of its nouns."""
     nouns = [_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]]

@@ -91,13 +91,15 @@ def _sample(record: dict) -> str:
     performed = record["measured"]["edit performed"]
     verdict = {"yes": "edit performed", "no": "edit not performed"}.get(performed)
     badge = f'<span class="verdict {performed}">{verdict}</span>' if verdict else ""
+    task = record.get("task") or record["settings"].get("task", "")  # earlier results have it among their settings
+    asked = f'<span class="task">{escape(task)}</span> ' if task else ""
     long = record["seconds"] > LONG_SECONDS
     zoom = '<p><button class="zoom">zoom</button></p>' if long else ""
     tracks = "\n".join(_track(record, track) for track in record["tracks"])
     comparison = _link(record["sample"], record["comparison"])
     return f"""<section class="sample{" long" * long}" data-seconds="{record["seconds"]:.6f}">
 <h2>{escape(record["title"])} {badge}</h2>
-<p class="prompt">{escape(record["prompt"]) or '<span class="soft">(no instruction)</span>'}</p>
+<p class="prompt">{asked}{escape(record["prompt"]) or '<span class="soft">(no instruction)</span>'}</p>
 {zoom}<div class="tracks">
 {tracks}
 </div>

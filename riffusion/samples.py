@@ -14,10 +14,10 @@ from riffusion.dataset import dataset_target
 from riffusion.edits import apply_edit, changed_stem
 from riffusion.errors import UserError
 from riffusion.image import CHANGED_GREY, grey_levels, spectrogram_from_image
-from riffusion.instructions import read_task
 from riffusion.metrics import Measured, measure_stem
 from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
 from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
+from riffusion.task_words import read_task
 
 PAIR_COLUMNS = ("original_image", "edit_prompt", "edited_image")
 OUTSIDE = "outside, grey levels"  # `Sample.outside` in tables

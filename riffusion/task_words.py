@@ -9,8 +9,8 @@ A task that takes something away would destroy a song if it was guessed, so it n
    and any noun that isn't a property of sound ("the reverb"), or a part by its name without an article. Doubtful ones
    ("drop", "cut", "mute", "solo") take "the" and a known part, or ("solo" and "separate" not) parts named bare in the
    plural. The longest verb counts, in one piece or around its part: "drop the bass in" adds.
-4. Without a verb: "no X", "without X", "minus X", "everything but X", "X-free", "X out", "X must go", "instrumental" and
-   "karaoke" remove; "only X", "just the X", "X alone", "X without the rest" and "a cappella" extract.
+4. Without a verb: "no X", "without X", "minus X", "everything but X", "X-free", "X out", "X must go", "instrumental"
+   and "karaoke" remove; "only X", "just the X", "X alone", "X without the rest" and "a cappella" extract.
    "A" and "some" speak of something new, so "just a flute" adds.
 5. A negated verb takes nothing away: "don't remove the drums" keeps. "I don't want the drums" is "no drums".
 6. What is said of the rest changes nothing beside another task ("and keep the rest"); "mute the rest" makes an
@@ -30,6 +30,11 @@ from pathlib import Path
 
 WORDS = Path(__file__).resolve().parent.parent / "prompts" / "task_words.json"
 TAKING = ("remove", "extract")
+PARTS = (
+    "part",
+    "parts",
+    "described",
+)  # one in the singular, in the plural, and one with words that tell it from others
 CONJUNCTIONS = {"and", "then", "but", "plus", "while", "or", "whilst", "before", "&"}
 DEFINITE = {
     "the",
@@ -73,7 +78,20 @@ PLACED = {"at", "on", "here", "there", "over", "with", "after", "please", "now",
 PARTLY = {"a", "an", "half", "slightly", "short", "loose", "louder", "quieter", "softer", "bit", "little", "to"}
 PLACES = {"in", "from", "for", "on", "with", "of", "throughout", "at", "during"}
 AUXILIARIES = {"should", "must", "has", "have", "needs", "need", "is", "are", "be", "been", "can", "could", "get"}
-AUXILIARIES |= {"gets", "to", "would", "will", "being", "completely", "entirely", "altogether", "all", "totally"}
+AUXILIARIES |= {
+    "sound",
+    "like",
+    "gets",
+    "to",
+    "would",
+    "will",
+    "being",
+    "completely",
+    "entirely",
+    "altogether",
+    "all",
+    "totally",
+}
 IRREGULAR = {
     "take": "took taken",
     "get": "got gotten",
@@ -101,6 +119,7 @@ REWRITTEN = (
     (r"\b(by (itself|themselves|himself|herself)|on (its|their|his|her) own|in isolation|solely)\b", "alone"),
     (r"\b(has|have|needs?|got|must|should) (to )?go\b", "must go"),
     (r"\bjust\b", "only"),
+    (r"\ball (i|we) (want|need|want to hear|need to hear) is\b", "only"),
 )
 
 
@@ -123,7 +142,7 @@ class _Phrase:
     @property
     def is_known(self) -> bool:
         """Whether it speaks of a part that is there."""
-        return self.article in ("the", "bare") and self.noun in ("part", "parts")
+        return self.article in ("the", "bare") and self.noun in PARTS
 
 
 def read_task(prompt: str) -> str:
@@ -145,6 +164,8 @@ def read_instruction(prompt: str) -> Reading:
 def _decide(said: list[str]) -> Reading:
     """One task from what all clauses say."""
     found = {kind for kind in said if kind in ("add", "change", *TAKING)}
+    if "only bare" in said:  # "only the drums" speaks of what is there, "just strings and a harp" of what shall be
+        found.add("add" if "a part" in said else "extract")
     if "drop rest" in said and {"keep part", "the part", "extract"} & set(said):
         found = (found - {"remove"}) | {"extract"}
     elif "must go" in said and "the part" in said and not found:
@@ -200,10 +221,10 @@ def _read_clause(clause: list[str], part_before: bool) -> str:
     if "only" in [*opened, *rest[: len(rest) - len(heard)]] and not _verb(heard):
         phrase = _noun_phrase(heard)
         if phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown"):
-            return "extract"
+            return "only bare" if phrase.article == "bare" else "extract"
     if rest[0] == "no":
         phrase = _noun_phrase([word for word in rest[1:] if word != "more"])
-        if phrase.noun in ("part", "parts"):
+        if phrase.noun in PARTS:
             return "absent"
         return "keep" if rest[1:2] and _singular(rest[1]) in ("change", "edit", "alteration", "modification") else ""
     purpose = {"i", "we", "i'd", "i'll"} & {*opened} and not {"you", "mind"} & {*opened}
@@ -257,10 +278,12 @@ def _read_without(rest: list[str]) -> str:
     neutral = (
         _words("whole") | _words("hear") | _words("versions") | _words("openers") | DEFINITE | {"sound", "a", "do"}
     )
-    if without.noun == "rest":
+    if without.noun == "rest" or (
+        {"music", "instruments", "band"} & {*rest[place + 1 :]} and _noun_phrase(before).is_known
+    ):
         return "extract" if _noun_phrase(_skip_hearing(before)).is_known else "drop rest"
     heard = all(word in neutral or _base(word) in _words("hear") for word in before)
-    known = without.noun in ("part", "parts") or (without.article == "the" and without.noun == "unknown")
+    known = without.noun in PARTS or (without.article == "the" and without.noun == "unknown")
     return "without" if heard and known and without.article != "a" else ""
 
 
@@ -273,7 +296,9 @@ def _read_except(rest: list[str]) -> str:
         return ""
     verb = _verb(rest)
     taken = verb[0] if verb else ""
-    everything = {"everything", "all", "anything", "instruments", "music", "other", "every"} & {*rest[:place]}
+    everything = {"everything", "all", "anything", "instruments", "music", "other", "every", "song", "track"} & {
+        *rest[:place]
+    }
     if "nothing" in rest[:place] or (everything and taken == "remove"):
         return "extract"
     return "remove" if everything and taken in ("", "keep", "extract", "add", "change") else ""
@@ -307,7 +332,7 @@ def _read_verb(rest: list[str], part_before: bool) -> str:
     phrase = _noun_phrase(rest[length:])
     after = rest[length + phrase.length :]
     around = _verb([rest[0], *after[:1]]) if length == 1 and after else None
-    if around and around[2] == 2 and (after[0] not in ("in", "on") or {*after[1:2]} <= PLACED):
+    if around and around[2] == 2 and _is_particle(after):
         task, doubtful, typo, after = around[0], False, around[3], after[1:]
     if not task or _forms().get(rest[0], ("", ""))[1] == "past":
         return ""
@@ -320,6 +345,13 @@ def _read_verb(rest: list[str], part_before: bool) -> str:
     if phrase.noun == "nothing":
         return "nothing else" if "else" in rest else "keep"
     return _read_state(_skip_hearing(rest)) or "add"
+
+
+def _is_particle(words: list[str]) -> bool:
+    """Whether the first word belongs to a verb before it: "drop the bass in", and not "in a low register"."""
+    if words[0] in ("in", "on"):
+        return {*words[1:2]} <= PLACED
+    return words[0] not in ("up", "down") or words[1:2] != ["in"]
 
 
 def _read_taking(
@@ -338,9 +370,7 @@ def _read_taking(
         return task if part_before and not (doubtful and after) else ""
     if not doubtful and not typo:
         fits = phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown")
-        return (
-            task if fits or (phrase.article == "a" and phrase.noun in ("part", "parts") and rest[1] != "more") else ""
-        )
+        return task if fits or (phrase.article == "a" and phrase.noun in PARTS and rest[1] != "more") else ""
     placed = bool(after) and (after[0] in PLACING or (after[0] == "in" and {*after[1:2]} <= PLACED))
     if doubtful and placed:
         return ""
@@ -352,12 +382,12 @@ def _read_taking(
 def _read_keeping(phrase: _Phrase, after: list[str], rest: list[str]) -> str:
     """ "Keep the drums", "keep it as it is", "keep only the drums", "leave the drums alone"."""
     if "only" in rest[1:3] and _noun_phrase(_skip_hearing(rest)).article != "a":
-        return "extract" if _noun_phrase(_skip_hearing(rest)).noun in ("part", "parts", "unknown") else ""
+        return "extract" if _noun_phrase(_skip_hearing(rest)).noun in (*PARTS, "unknown") else ""
     if phrase.is_known and _base(rest[0]) != "leave" and after[:1] in (["alone"], ["only"]):
         return "extract"
     if phrase.noun in ("rest", "nothing"):
         return "nothing else"
-    if phrase.noun in ("part", "parts", "unknown") and phrase.article == "the":
+    if phrase.noun in (*PARTS, "unknown") and phrase.article == "the":
         return "keep part"
     return "keep" if phrase.noun == "whole" or phrase.article == "it" else ("keep part" if phrase.is_known else "")
 
@@ -372,7 +402,9 @@ def _read_state(words: list[str]) -> str:
         return "remove"
     while after and (after[0] in AUXILIARIES or (after[0].endswith("ly") and after[0] != "only")):
         after = after[1:]
-    if not after or (phrase.article == "bare" and phrase.noun == "part" and after[0] == "alone"):
+    if not after or (phrase.article == "bare" and phrase.noun != "parts" and after[0] == "alone"):
+        return ""
+    if phrase.article == "bare" and phrase.noun == "described" and after[0] != "only":
         return ""
     ends = (
         len(after) == 1
@@ -434,7 +466,8 @@ def _noun_phrase(words: list[str]) -> _Phrase:
 def _ends_phrase(words: list[str], first: int, place: int) -> bool:
     """Whether a word can't belong to the noun phrase that began at `first`; participles follow a noun."""
     word = words[place]
-    if place > first and (word in PARTICIPLES or (word.endswith("ing") and not _is_part(word))):
+    past = _forms().get(word, ("", ""))[1] == "past"
+    if place > first and (word in PARTICIPLES or past or (word.endswith("ing") and not _is_part(word))):
         return any(_is_part(earlier) for earlier in words[first:place])
     return word in _words("stops") or word in WITHOUT
 
@@ -453,7 +486,8 @@ def _noun_kind(nouns: list[str]) -> str:
         if _singular(head) in _words("not_parts") and not (named and head in ("track", "sound", "sounds")):
             return "property"
         plural = head.endswith("s") or head in ("percussion", "singing", "brass", "drumming", "rapping", "vox", "choir")
-        return "parts" if plural and all(_is_part(word) for word in nouns) else "part"
+        described = not all(_is_part(word) for word in nouns)
+        return "described" if described else "parts" if plural else "part"
     if all(word in _words("whole") or _singular(word) in _words("whole") for word in nouns):
         return "whole"
     return "property" if _singular(head) in _words("not_parts") else "unknown"
