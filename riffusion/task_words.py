@@ -35,7 +35,7 @@ PARTS = (
     "parts",
     "described",
 )  # one in the singular, in the plural, and one with words that tell it from others
-CONJUNCTIONS = {"and", "then", "but", "plus", "while", "or", "whilst", "before", "&"}
+CONJUNCTIONS = {"and", "then", "but", "plus", "while", "or", "whilst", "&"}
 DEFINITE = {
     "the",
     "that",
@@ -222,6 +222,8 @@ def _read_clause(clause: list[str], part_before: bool) -> str:
         phrase = _noun_phrase(heard)
         if phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown"):
             return "only bare" if phrase.article == "bare" else "extract"
+    if heard != rest and heard[:1] == ["the"] and heard[1:2] in (["isolated"], ["soloed"]):
+        return "extract"
     if rest[0] == "no":
         phrase = _noun_phrase([word for word in rest[1:] if word != "more"])
         if phrase.noun in PARTS:
@@ -240,7 +242,7 @@ def _skip_openers(clause: list[str]) -> tuple[list[str], list[str]]:
         word, after = clause[place], clause[place + 1 :]
         if word in PLACES and after[:1] and after[0] in DEFINITE and set(after[1:2]) <= _words("whole"):
             place += 1 + len(after[:2])
-        elif _verb(clause[place:]) and _verb(clause[place:])[0] in TAKING and word not in ("only",):
+        elif (_verb(clause[place:]) or ("",))[0] in TAKING:
             break
         elif word in openers or (word.endswith("ly") and len(word) > 3):
             place += 1
@@ -406,11 +408,9 @@ def _read_state(words: list[str]) -> str:
         return ""
     if phrase.article == "bare" and phrase.noun == "described" and after[0] != "only":
         return ""
-    ends = (
-        len(after) == 1
-        or (after[1] not in ("on", "in") or after[0] != "only")
-        and after[1] in _words("versions") | {"completely", "away", "at", "entirely", "altogether"}
-    )
+    somewhere = after[1:2] in (["in"], ["on"]) and (phrase.article == "bare" or after[0] == "only")
+    tail = _words("versions") | {"completely", "away", "at", "entirely", "altogether"}
+    ends = len(after) == 1 or (after[1] in tail and not somewhere)
     for task in TAKING:
         if after[0] in _words(task, "states") and ends:
             return task
@@ -423,7 +423,8 @@ def _read_state(words: list[str]) -> str:
 def _read_nouns(clause: list[str], rest: list[str]) -> str:
     """What a clause without a verb of a task is about: a new part or one that is there, and sometimes no change."""
     if {"unchanged", "untouched", "intact", "unaltered"} & {*clause} or re.search(
-        r"\bas (it )?is\b|(stay|remain|be|keep\w*) (exactly )?the same", " ".join(clause)
+        r"\bas (it )?is\b|^same as (before|now|it was|the original)|(stay|remain|be|keep\w*) (exactly )?the same",
+        " ".join(clause),
     ):
         return "keep"
     phrase = _noun_phrase(rest)
@@ -573,7 +574,7 @@ def _verbs() -> dict[str, tuple[str, bool]]:
 @functools.cache
 def _forms() -> dict[str, tuple[str, str]]:
     """Every form of a verb's first word: its base form, and which form it is."""
-    forms = {}
+    forms: dict[str, tuple[str, str]] = {}
     for base in dict.fromkeys([verb.split()[0] for verb in _verbs()] + _lexicon()["hear"]):
         base = base.split()[0]
         stem = base.removesuffix("e") if not base.endswith(("ee", "oe")) else base

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,33 @@ def test_half_the_bits_paint_nearly_the_same(tiny_model, tmp_path):
         assert run(tiny_model, tmp_path / precision, *flags) == 0
     full, half = (grey(tmp_path / precision / "song" / "stem.png") for precision in ("fp32", "bf16"))
     assert 0 < np.abs(full - half).mean() < 4
+
+
+def test_a_solo_is_put_on_top_and_said_so_before_the_work(tiny_model, tmp_path, capsys):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    prompts = ("--prompt", "put a solo violin on top", "--prompt", "sax solo")
+    assert run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), *prompts) == 0
+    for folder in (tmp_path / "out").glob("song-*"):
+        assert json.loads((folder / "result.json").read_text())["task"] == "add"
+        original, painted, stem = (integers(folder / f"{name}.wav", 16) for name in ("input", "painted", "stem"))
+        assert (painted == original + stem).all()
+        assert (painted != stem).any()
+    told = capsys.readouterr()
+    assert told.out.index("task add: 'put a solo violin on top'") < told.out.index("edit performed")
+    assert re.search(r"^result +task +edit performed", told.out, re.MULTILINE)
+    assert re.findall("warning: '(.*)' is taken for 'add': no verb", told.err) == ["sax solo"]
+    assert '<span class="task">add</span>' in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_task_that_is_given_wins_without_a_warning(tiny_model, tmp_path, capsys):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "sax solo", "--task", "extract")
+    assert run(tiny_model, tmp_path / "out", *flags) == 0
+    painted, stem = (integers(tmp_path / "out" / "song" / f"{name}.wav", 16) for name in ("painted", "stem"))
+    assert (painted == stem).all()
+    told = capsys.readouterr()
+    assert "task extract: 'sax solo'" in told.out
+    assert "taken for" not in told.err
 
 
 def test_seed_takes_a_value_or_none():

@@ -29,6 +29,14 @@ def test_the_page_needs_nothing_but_the_folder():
     assert "url(" not in html
 
 
+def test_the_task_is_a_badge_beside_the_instruction():
+    content = record() | {"task": "extract"}
+    assert '<span class="task">extract</span> add a vocal</p>' in page.samples_page([content], [])
+    earlier = record()
+    earlier["settings"] |= {"task": "remove"}
+    assert '<span class="task">remove</span> add a vocal</p>' in page.samples_page([earlier], [])
+
+
 @pytest.mark.parametrize("pitch", [220, 1760, 7040])
 def test_a_pitch_is_where_the_axis_says(pitch):
     time = np.arange(RATE) / RATE
