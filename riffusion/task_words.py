@@ -112,7 +112,7 @@ REWRITTEN = (
     (r"[’`´]", "'"),
     (r"\b(do|does|did|should|would|could|ca|wo)n['o]?t\b", r"\1 not"),
     (r"\b(dont|doesnt|didnt|cant|wont|don t|never|no need to|instead of|rather than)\b", "not"),
-    (r"\bw/o\b", "without"),
+    (r"\bw/o\b|\bwith no\b", "without"),
     (r"\ba[ -]?c+ap+el+a\b", "acappella"),
     (r"\b(except for|apart from|aside from|other than|besides|excluding|save for|except|bar)\b", "except"),
     (r"\b(everything|nothing|all|anything|everyone) but\b", r"\1 except"),
@@ -408,6 +408,8 @@ def _read_state(words: list[str]) -> str:
         return ""
     if phrase.article == "bare" and phrase.noun == "described" and after[0] != "only":
         return ""
+    if not _is_part(words[phrase.length - 1]) and after[0] in ("out", "off", "away", "go"):
+        return ""  # "the drums drop out"
     somewhere = after[1:2] in (["in"], ["on"]) and (phrase.article == "bare" or after[0] == "only")
     tail = _words("versions") | {"completely", "away", "at", "entirely", "altogether"}
     ends = len(after) == 1 or (after[1] in tail and not somewhere)
