@@ -32,7 +32,8 @@ from tqdm import tqdm
 from riffusion import audio, model, report, results
 from riffusion.attempts import Attempt, Tried, best, is_settled, plan_rounds
 from riffusion.dataset import held_out_split, load_splits, require_columns
-from riffusion.edits import TASKS
+from riffusion.downmix import mixed_blocks
+from riffusion.edits import SEPARATING, TASKS
 from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram
 from riffusion.latents import unread_text
@@ -53,6 +54,9 @@ LOSSLESS = ("wav", "flac")
 COMPARISON = "comparison.webp"
 MOST_STEPS = 1000  # that a model is trained with
 LEAST_SECONDS = 0.1  # of a song that are painted
+LEAST_SONG_SECONDS = 1.0  # of a song; one that is shorter than a clip is followed by silence
+SILENT_POWER = 1e-14  # mean square of a song that no format can hold
+LEAST_OVER_LAST_BIT_DB = 20.0  # of a song's level over its format's last bit, so that a softer part is still a part
 SLUG_LETTERS = 60  # of an instruction in a folder's name
 
 
@@ -231,8 +235,8 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
     songs = []
     for path in find_songs(args.audio, in_stems=args.without_stem is not None):
         song = read_song(path, args.name, args.without_stem, args.bits, scratch)
-        if song.seconds < params.clip_seconds:
-            raise UserError(f"{path}: {song.seconds:.3f} s is shorter than a clip of {params.clip_seconds:.3f} s")
+        if song.seconds < min(LEAST_SONG_SECONDS, params.clip_seconds):
+            raise UserError(f"{path}: {song.seconds:.3f} s is too short, less than {LEAST_SONG_SECONDS:g} s")
         if args.start >= song.seconds:
             raise UserError(f"{path}: --start {args.start} is beyond its end, {song.seconds:.3f} s")
         if min(args.end or math.inf, song.seconds) - args.start < LEAST_SECONDS:
@@ -241,12 +245,30 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
             raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
         trial = report.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
         audio.open_output(trial, song.rate, song.channels, song.bits).close()
+        if not args.quiet:
+            warn_of_levels(path, song)
         songs.append(song)
     names = [song.name for song in songs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"two of the songs are named {twice!r}: paint them one at a time, with --name")
     return songs
+
+
+def warn_of_levels(path: Path, song: InputSong) -> None:
+    """Say what is odd about a song's levels and channels."""
+    level = 10 * math.log10(max(song.downmix.power, SILENT_POWER))
+    odd = []
+    if song.downmix.power <= SILENT_POWER:
+        odd.append("is silent: a part that goes with it is silent, too")
+    elif level < 20 * math.log10(2.0 ** (1 - song.bits)) + LEAST_OVER_LAST_BIT_DB:
+        odd.append(f"of {song.bits} bits hardly one is left for a part beside {level:.0f} dBFS: pass more --bits")
+    if song.downmix.cancels:
+        odd.append("its channels cancel in their mean: the model is shown what is heard in them")
+    if song.downmix.lifted:
+        odd.append("holds an offset or a rumble that nobody hears: the model is shown the song without it")
+    for reason in odd:
+        print(f"warning: {path}: {reason}", file=sys.stderr)
 
 
 def plan_jobs(
@@ -356,7 +378,7 @@ def paint_song(job: Job, painter: Painter, args: argparse.Namespace) -> None:
     with results.working_folder(job.folder) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         mono = Path(scratch) / "model-input.wav"
         with soundfile.SoundFile(mono, "w", rate, 1, "FLOAT", format="RF64") as file:
-            for block in audio.mono_blocks(job.source.path, rate):
+            for block in mixed_blocks(job.source.path, rate, job.source.downmix):
                 file.write(block)
             samples = file.tell()
         region = Region(int(args.start * rate), samples if args.end is None else min(int(args.end * rate), samples))
@@ -395,9 +417,11 @@ def mix_answer(
     song, folder = job.source, mono_stem.parent
     files = {name: folder / f"{name}.{args.format}" for name in ("input", "painted", "stem")}
     layers = Layers(song.path, mono_stem, args.start, math.inf if args.end is None else args.end)
-    limited = mix_song(layers, job.task, Placement(args.stem_gain_db, args.pan), song.bits, files, song.tags)
+    placement = Placement(args.stem_gain_db, args.pan, song.downmix.signs if job.task in SEPARATING else ())
+    limited = mix_song(layers, job.task, placement, song.bits, files, song.tags)
     overview = Overview(painter.converter, soundfile.info(mono).frames)
-    overview.look(mono, files["stem"], job.task, region.start, region.end)
+    gains = placement.gains(song.channels)
+    overview.look(mono, files["stem"], job.task, region.start, region.end, gains, song.downmix.loudness_at)
     for name, picture in overview.pictures().items():
         save_png(picture, folder / f"{name}.png")
     more = {"limited dB": limited.most_db, "limited s": limited.seconds, "samples cut": limited.samples}

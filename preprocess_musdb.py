@@ -53,12 +53,16 @@ MOST_BACKINGS = 31  # that are tried for a clip before it is given up: all that 
 
 @dataclass
 class SongResult:
-    """What became of one song: how many pairs of each kind, what was not kept and why, and why it failed if it did."""
+    """What became of one song: how many pairs of each kind, what was not kept and why, and why it failed if it did.
+
+    `mended` counts stems that aren't the mean of their channels in the pairs, by what was wrong with that.
+    """
 
     song: stems.Song
     folder: Path
     pairs: Counter[str] = field(default_factory=Counter)
     not_kept: Counter[str] = field(default_factory=Counter)
+    mended: Counter[str] = field(default_factory=Counter)
     failure: str = ""
 
 
@@ -296,16 +300,21 @@ def preprocess_song(song: stems.Song, labels: dict, args: argparse.Namespace, li
         if finished.is_file():
             known = report.load_json(finished)
             result.pairs, result.not_kept = Counter(known["pairs"]), Counter(known["not kept"])
+            result.mended = Counter(known.get("stems mended"))
             return result
         shutil.rmtree(result.folder, ignore_errors=True)  # what a run that was killed left of it
         report.make_folder(result.folder)
         with tempfile.TemporaryDirectory(dir=result.folder) as folder:
             mixed_down = stems.mix_down(song, args.fs, Path(folder))
+            for downmix in mixed_down.downmixes.values():
+                result.mended["channels that cancel"] += downmix.cancels
+                result.mended["an offset or a rumble"] += downmix.lifted
             work = SongWork(result, labels, wanted_stems(mixed_down, song, args), song_converter(args), args)
             pairs = list(itertools.islice(make_pairs(mixed_down, work), limit))
         result.pairs = Counter(f"{pair.task} {pair.painted_stem}".strip() for pair in pairs)
         write_records(result.folder / METADATA, pairs)
-        report.save_json(finished, {"pairs": dict(result.pairs), "not kept": dict(result.not_kept)})
+        counts = {"pairs": result.pairs, "not kept": result.not_kept, "stems mended": result.mended}
+        report.save_json(finished, {name: dict(counted) for name, counted in counts.items()})
     except UserError as error:
         shutil.rmtree(result.folder, ignore_errors=True)
         result.failure = str(error)
@@ -439,6 +448,7 @@ def write_report(results: list[SongResult], prompts: dict, args: argparse.Namesp
     """Write report.json and print the closing tables. Exit code 2 if a song failed."""
     pairs = sum((result.pairs for result in results), start=Counter())
     not_kept = sum((result.not_kept for result in results), start=Counter())
+    mended = sum((result.mended for result in results), start=Counter())  # without what was never found
     failed = {result.song.name: result.failure for result in results if result.failure}
     unlabelled = [result.song.name for result in results if result.song.name not in prompts]
     summary = {
@@ -446,6 +456,7 @@ def write_report(results: list[SongResult], prompts: dict, args: argparse.Namesp
         "pairs": pairs.total(),
         "pairs by edit": dict(sorted(pairs.items())),
         "not kept": dict(sorted(not_kept.items())),
+        "stems mended": dict(sorted(mended.items())),
         "songs without labels": unlabelled,
         "songs failed": failed,
     }
@@ -455,6 +466,8 @@ def write_report(results: list[SongResult], prompts: dict, args: argparse.Namesp
     if not args.silence:
         print(report.table([{"edit": edit, "pairs": number} for edit, number in sorted(pairs.items())]))
         print(report.table([{"not kept": reason, "number": number} for reason, number in sorted(not_kept.items())]))
+        for what, number in sorted(mended.items()):
+            print(f"{number} stems with {what}: mended in the pairs")
         print(f"{args.output_dir}: {pairs.total()} pairs of {len(results) - len(failed)} songs; see {path.name}")
         print(f"{len(failed)} songs failed, {len(unlabelled)} have no labels")
     return 2 if failed else 0

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from riffusion.errors import UserError
 BLOCK_SAMPLES = 1 << 20  # read at a time
 INTEGER_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32")
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+Mix = Callable[[np.ndarray, int], np.ndarray]
 FORMATS = {"wav": ("WAV", None), "flac": ("FLAC", None), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
 
 
@@ -70,15 +71,21 @@ def load_audio(path: Path, sample_rate: int | None = None, stream: int = 0) -> t
     return audio, rate
 
 
-def mono_blocks(path: Path, sample_rate: int, stream: int = 0) -> Iterator[np.ndarray]:
+def mean_of_channels(block: np.ndarray, rate: int) -> np.ndarray:
+    """(channels, samples), of whatever rate, to (samples,)."""
+    return block.mean(axis=0)
+
+
+def mono_blocks(path: Path, sample_rate: int, stream: int = 0, mix: Mix = mean_of_channels) -> Iterator[np.ndarray]:
     """What `open_audio` reads, mixed down to one channel and resampled by soxr: float32 (samples,) at a time.
 
-    Nothing comes of an empty file. Raises UserError if the file can't be read or is not finite.
+    `mix` makes (samples,) of each block (channels, samples) and its rate, from the first one on. Nothing
+    comes of an empty file. Raises UserError if the file can't be read or is not finite.
     """
     with open_audio(path, stream) as file:
         resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
         for block in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
-            mono = check_audio(block.T, path).mean(axis=0)
+            mono = mix(check_audio(block.T, path), file.samplerate)
             yield mono if file.samplerate == sample_rate else resampler.resample_chunk(mono)
         if file.samplerate != sample_rate:
             yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)

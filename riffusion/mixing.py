@@ -21,17 +21,21 @@ LIMITER_FLOOR = 0.7  # 3 dB: what would clip even so is cut, sample by sample
 
 @dataclass(frozen=True)
 class Placement:
-    """How loud a mono stem comes into a song, and where: `pan` is -1 (left) to 1 (right), of two channels."""
+    """How loud a mono stem comes into a song, and where: `pan` is -1 (left) to 1 (right), of two channels.
+
+    `signs` turns the stem in channels that hold the negative of what it was taken from: 1 or -1 a channel.
+    """
 
     gain_db: float = 0.0
     pan: float = 0.0
+    signs: tuple[int, ...] = ()
 
     def gains(self, channels: int) -> np.ndarray:
         """A gain a channel, float32 (channels, 1). Panning keeps the power; in the centre every channel has it whole.
 
-        A mono stem was painted over the channels' mean, so it belongs into each of them alike.
+        A mono stem was painted over the channels' sum, so it belongs into each of them alike.
         """
-        gains = np.full(channels, 10 ** (self.gain_db / 20))
+        gains = np.full(channels, 10 ** (self.gain_db / 20)) * (self.signs or 1)
         if channels == 2:
             angle = (self.pan + 1) * np.pi / 4
             gains *= np.sqrt(2) * np.array([np.cos(angle), np.sin(angle)])

@@ -5,13 +5,14 @@ import hashlib
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from riffusion import audio, report, stems
+from riffusion.downmix import Downmix, Survey
 from riffusion.errors import UserError
 
 STDIN = "-"
@@ -32,6 +33,7 @@ class InputSong:
     bits: int
     tags: dict[str, str]
     clipped: int  # samples beyond full scale in a file of floats, which integers can't hold
+    downmix: Downmix = field(compare=False)  # what a model is shown of its channels
 
     @property
     def title(self) -> str:
@@ -76,7 +78,7 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
     """Look through an audio file, through standard input, or through the sum of a song's stems without one of them.
 
     The latter two are first made into files in `scratch`. Its name is the file's unless `name` says so. Raises
-    UserError if it can't be read to its end, is empty or isn't finite.
+    UserError if it can't be read to its end, is empty, isn't finite or is beyond all scale.
     """
     source, own_name, sha256 = path, path.name if path.name not in ("", "..") else path.resolve().name, None
     if str(path) == STDIN:
@@ -94,8 +96,10 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
         sha256 = hashlib.sha256(backing.tobytes()).hexdigest()  # the file has the time in it
     samples = clipped = 0
     with audio.open_audio(source) as file:
+        survey = Survey()
         for block in file.blocks(audio.BLOCK_SAMPLES, dtype="float32", always_2d=True):
             audio.check_audio(block, path)
+            survey.add(block.T, file.samplerate)
             samples += len(block)
             clipped += int(np.count_nonzero(np.abs(block) > 1))
         if not samples:
@@ -110,6 +114,7 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
             bits=bits or audio.file_bits(source),
             tags=audio.read_tags(file),
             clipped=clipped,
+            downmix=survey.finish(path),
         )
 
 

@@ -1,5 +1,6 @@
 """Songs as stems: finding them on disk, reading them, and cutting them into clips worth learning from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import soundfile
 
 from riffusion.audio import load_audio, mono_blocks, put_ffmpeg_on_path, resample
+from riffusion.downmix import Downmix, Survey, mixed_blocks
 from riffusion.errors import UserError
 
 MUSDB_STEMS = {"drums": 1, "bass": 2, "other": 3, "vocals": 4}  # stream of each stem in a .stem.mp4; 0 is the mixture
@@ -90,6 +92,7 @@ class MonoStems:
     powers: dict[str, float]  # mean square of each
     sample_rate: int
     samples: int  # of the longest
+    downmixes: dict[str, Downmix]  # how each was mixed down
 
     def read(self, name: str, start: int, samples: int) -> np.ndarray:
         """Float32 (samples,) from `start`, silent before and after the stem."""
@@ -115,19 +118,35 @@ class MonoStems:
 def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
     """Decode all stems of a song into mono wav files in `folder`, block by block: memory stays flat.
 
-    Raises UserError naming the song's file and what is wrong.
+    A stem whose channels cancel, or which is lifted by an offset, is decoded again, by its own `Downmix`. Raises
+    UserError naming the song's file and what is wrong.
     """
-    files, energies, longest = {}, dict.fromkeys(stem_sources(song), 0.0), 0
+    files, downmixes, energies, lengths = {}, {}, {}, {}
     for name, (path, stream) in stem_sources(song).items():
         files[name] = folder / f"{name}.wav"
-        with soundfile.SoundFile(files[name], "w", sample_rate, channels=1, subtype="FLOAT") as file:
-            for block in mono_blocks(path, sample_rate, stream):
-                file.write(block)
-                energies[name] += float(np.vdot(block, block))
-            longest = max(longest, file.frames)
+        survey = Survey()
+        blocks = mono_blocks(path, sample_rate, stream, survey.mix)
+        energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate)
+        downmixes[name] = survey.finish(path)
+        if downmixes[name].cancels or downmixes[name].lifted:
+            blocks = mixed_blocks(path, sample_rate, downmixes[name], stream)
+            energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate)
+    longest = max(lengths.values())
     if longest == 0:
         raise UserError(f"{song.path}: holds no samples")
-    return MonoStems(files, {name: energy / longest for name, energy in energies.items()}, sample_rate, longest)
+    return MonoStems(
+        files, {name: energy / longest for name, energy in energies.items()}, sample_rate, longest, downmixes
+    )
+
+
+def write_mono(path: Path, blocks: Iterator[np.ndarray], sample_rate: int) -> tuple[float, int]:
+    """Write blocks (samples,) as a wav file of floats; returns the sum of their squares, and how many they are."""
+    energy = 0.0
+    with soundfile.SoundFile(path, "w", sample_rate, channels=1, subtype="FLOAT") as file:
+        for block in blocks:
+            file.write(block)
+            energy += float(np.vdot(block, block))
+        return energy, file.frames
 
 
 def example_song() -> Song:
