@@ -235,8 +235,9 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
     songs = []
     for path in find_songs(args.audio, in_stems=args.without_stem is not None):
         song = read_song(path, args.name, args.without_stem, args.bits, scratch)
-        if song.seconds < min(LEAST_SONG_SECONDS, params.clip_seconds):
-            raise UserError(f"{path}: {song.seconds:.3f} s is too short, less than {LEAST_SONG_SECONDS:g} s")
+        least = min(LEAST_SONG_SECONDS, params.clip_seconds)
+        if song.seconds < least:
+            raise UserError(f"{path}: {song.seconds:.3f} s is too short, less than {least:g} s")
         if args.start >= song.seconds:
             raise UserError(f"{path}: --start {args.start} is beyond its end, {song.seconds:.3f} s")
         if min(args.end or math.inf, song.seconds) - args.start < LEAST_SECONDS:

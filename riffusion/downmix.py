@@ -23,13 +23,12 @@ RUMBLE_RATE = 40  # Hz: at this rate a signal holds what is below 20 Hz, which i
 LEAST_RATE = 1000  # Hz: a file with fewer samples a second is no sound, and has no part that isn't heard
 
 QUIET = 1e-4  # power, as a share of the song's mean, under which a cell has nothing to say: -40 dB
-MINOR = 1e-3  # power, as a share of the cell's, of a band that may get lost: -30 dB
-LEAST_LEVEL = (
-    0.45  # power of the sum as a share of the channels' own; 1 if nothing is alike in them, less if they cancel
-)
+MINOR = 3e-3  # power, as a share of the cell's, of a band that may get lost: -25 dB
+LEAST_LEVEL = 0.45  # power of the sum over the channels' own: 1 if nothing is alike in them, less if they cancel
+LEAST_BAND_LEVEL = 0.1  # the same of a band alone: synths and cymbals are often wider than the music as a whole
 LEAST_KEPT = 0.75  # share of the power that must be in channels which are heard in the sum
 LEAST_SHARE = 0.25  # a channel is heard in the sum if its likeness to it is this much of what it would be there alone
-MOST_UNHEARD = 0.1  # power below hearing as a share of what is heard: beyond, it counts for the picture's scale
+MOST_UNHEARD = 1.0  # power of what is not heard over the most that as many Hz of what is heard have
 LEAST_CELLS = 2  # in a row that must cancel, or be lifted: half a second is an effect, not the way a song was made
 
 MOST_PEAK = 16.0  # +24 dB over full scale: no mix of floats gets there
@@ -73,11 +72,11 @@ class Downmix:
             nonlocal place
             there = np.arange(place, place + block.shape[1])
             place += block.shape[1]
-            lifted = block if self.offset is None else block - self.offset[:, None].astype(np.float32)
+            centred = block if self.offset is None else block - self.offset[:, None].astype(np.float32)
             if self.weights is None or self.middles is None:
-                return lifted.mean(axis=0)
+                return centred.mean(axis=0)
             weights = [np.interp(there, self.middles, weight) for weight in self.weights.T]
-            return (lifted * np.stack(weights).astype(np.float32)).sum(axis=0)
+            return (centred * np.stack(weights).astype(np.float32)).sum(axis=0)
 
         return mix
 
@@ -101,9 +100,7 @@ def without_rumble(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarr
     down = soxr.ResampleStream(rate, RUMBLE_RATE, 1, dtype="float32", quality="HQ")
     up = soxr.ResampleStream(RUMBLE_RATE, rate, 1, dtype="float32", quality="HQ")
     signal = rumble = np.zeros(0, dtype=np.float32)
-    samples = 0
     for block in blocks:
-        samples += len(block)
         signal = np.concatenate([signal, block])
         rumble = np.concatenate([rumble, up.resample_chunk(down.resample_chunk(block))])
         ready = min(len(signal), len(rumble))
@@ -154,8 +151,8 @@ class Survey:
         return audio.mean_of_channels(block, rate)
 
     def look(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of whole cells, the channels' covariances in each band, (cells, bands, channels, channels), their power
-        that isn't heard, (cells, channels), and their means, (cells, channels)."""
+        """Of whole cells, the channels' covariances in each band, (cells, bands, channels, channels), the power of what
+        isn't heard over that of the loudest frequencies, (cells,), and the channels' means, (cells, channels)."""
         cells = block.reshape(len(block), -1, self.cell).swapaxes(0, 1)
         means = cells.mean(axis=-1, dtype=np.float64)
         window = np.minimum(8 * np.hanning(self.cell), 1).astype(np.float32)  # flat but for its ends
@@ -165,8 +162,10 @@ class Survey:
         edges[-1] = max(edges[-1], edges[0] + 1)
         bands = [spectrum[..., low:high] for low, high in itertools.pairwise(edges)]
         covariances = [(band @ band.conj().swapaxes(1, 2)).real.astype(np.float64) for band in bands]
-        unheard = (np.abs(spectrum[..., : edges[0]]) ** 2).sum(axis=-1, dtype=np.float64) + means**2
-        return np.stack(covariances, axis=1), unheard, means
+        powers = (spectrum[..., : edges[-1]].real ** 2 + spectrum[..., : edges[-1]].imag ** 2).sum(axis=1)
+        strongest = np.add.reduceat(powers, range(edges[0], edges[-1], max(edges[0], 1)), axis=1).max(axis=1)
+        unheard = powers[:, : edges[0]].sum(axis=1) + (means**2).sum(axis=1) * bool(edges[0])
+        return np.stack(covariances, axis=1), unheard / np.maximum(strongest, 1e-20), means
 
     def finish(self, path: Path) -> Downmix:
         """What all blocks of a file together say. Raises UserError, with its path, if its samples can't be meant."""
@@ -180,7 +179,7 @@ class Survey:
         whole = bands.sum(axis=1)
         channels, powers = whole.shape[1], np.trace(whole, axis1=1, axis2=2)
         says = powers > QUIET * powers.mean()
-        lifted = unheard.sum(axis=1) > MOST_UNHEARD * powers
+        lifted = unheard > MOST_UNHEARD
         offset = means.mean(axis=0) if in_a_row(lifted[says] if says.any() else lifted).any() else None
         weights = cell_weights(bands, says)
         summed = np.einsum("ci,cij,cj->c", weights, whole, weights)
@@ -258,15 +257,23 @@ def turned_signs(covariance: np.ndarray) -> np.ndarray:
 def is_heard(bands: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Whether the channels' sum by weights (cells, channels) is as loud as they are, and no loud one is lost in it.
 
-    Asked of every band of covariances (cells, bands, channels, channels), unless there is next to nothing in it.
+    Asked of covariances (cells, bands, channels, channels) as a whole, and of every band, unless there is next to
+    nothing in it.
     """
+    whole = bands.sum(axis=1, keepdims=True)
+    power = np.trace(whole, axis1=2, axis2=3)
+    in_bands = sum_is_heard(bands, weights, LEAST_BAND_LEVEL) | (np.trace(bands, axis1=2, axis2=3) <= MINOR * power)
+    return sum_is_heard(whole, weights, LEAST_LEVEL)[:, 0] & in_bands.all(axis=1)
+
+
+def sum_is_heard(bands: np.ndarray, weights: np.ndarray, least_level: float) -> np.ndarray:
+    """`is_heard` of every band by itself: bool (cells, bands)."""
     channels, own = bands.shape[-1], np.diagonal(bands, axis1=2, axis2=3)
     power = own.sum(axis=2)
     likeness = channels * np.einsum("cbij,cj->cbi", bands, weights)
     level = channels * np.einsum("cbi,ci->cb", likeness, weights)
     kept = (own * (np.abs(likeness) >= LEAST_SHARE * own)).sum(axis=2)
-    fine = (level >= LEAST_LEVEL * power) & (kept >= LEAST_KEPT * power)
-    return (fine | (power <= MINOR * power.sum(axis=1, keepdims=True))).all(axis=1)
+    return (level >= least_level * power) & (kept >= LEAST_KEPT * power)
 
 
 def in_a_row(flags: np.ndarray) -> np.ndarray:

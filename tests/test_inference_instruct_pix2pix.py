@@ -1,5 +1,8 @@
 import json
 import re
+
+
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +46,15 @@ def each_model(request, tiny_models) -> Path:
 @pytest.fixture
 def tiny_model(tiny_models) -> Path:
     return tiny_models["stem"]
+
+
+@pytest.fixture(scope="module")
+def long_model(tiny_models, tmp_path_factory) -> Path:
+    """A model with clips of 2.55 s."""
+    folder = tmp_path_factory.mktemp("long") / "model"
+    shutil.copytree(tiny_models["stem"], folder)
+    model.save_facts(folder, model.ModelFacts("stem", SpectrogramParams(num_frames=256), 2.0, 1.2))
+    return folder
 
 
 def run(model_id: Path, output: Path, *flags: str) -> int:
@@ -232,12 +244,17 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     (tmp_path / "text.wav").write_text("not audio")
     audio.save_wav(tmp_path / "short.wav", tone(220, 0.2), RATE)
     soundfile.write(tmp_path / "nan.wav", np.full((2 * RATE, 1), np.nan, np.float32), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "integers.wav", 32768 * tone(220, 2.0).T, RATE, subtype="FLOAT")
+    huge = np.where(np.arange(2 * RATE) == 441, 1e30, tone(220, 2.0)[0])
+    soundfile.write(tmp_path / "huge.wav", huge, RATE, subtype="FLOAT")
     output = tmp_path / "out"
     for name, reason in {
         "missing.wav": "no such file",
         "text.wav": "not an audio file",
-        "short.wav": "0.200 s is shorter than a clip of 0.630 s",
+        "short.wav": "0.200 s is too short, less than 0.63 s",
         "nan.wav": "NaN",
+        "integers.wav": "up to 10372.2, where full scale is 1: divide them by 32768",
+        "huge.wav": r"1 of 88200 samples .* up to 1e\+30 at 0.010 s",
     }.items():
         with pytest.raises(UserError, match=f"{name}.*{reason}"):
             run(tiny_model, output, "--audio", str(tmp_path / name), "--prompt", "add a vocal")
@@ -462,3 +479,111 @@ def test_defaults_without_network_say_what_to_pass(tmp_path):
     assert "pass a folder" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "out").exists()
+
+
+def painted_beside(tiny_model: Path, folder: Path, song: np.ndarray, *flags: str) -> tuple[np.ndarray, dict]:
+    """A song's painted stem, float32 (channels, samples), and its record."""
+    folder.mkdir()
+    soundfile.write(folder / "song.wav", song.T, RATE, subtype="FLOAT")
+    flags = ("--audio", str(folder / "song.wav"), "--prompt", "add a vocal", *flags)
+    assert run(tiny_model, folder / "out", *flags) == 0
+    stem, original, painted = (
+        audio.load_audio(folder / "out" / "song" / f"{name}.wav")[0] for name in ("stem", "input", "painted")
+    )
+    assert np.abs(painted - stem - original).max() < 1e-6
+    assert np.abs(original - song).max() < 1e-6
+    return stem, json.loads((folder / "out" / "song" / "result.json").read_text())
+
+
+def test_what_is_painted_is_as_loud_whatever_the_channels_do(tiny_model, tmp_path, capsys):
+    signal, time = 0.5 * tone(220, 1.0), np.arange(RATE) / RATE
+    stereo = np.tile(signal, (2, 1))
+    plain, record = painted_beside(tiny_model, tmp_path / "plain", stereo)
+    assert "warning" not in capsys.readouterr().err
+    for name, song in {
+        "inverted": stereo * [[1], [-1]],
+        "nearly": stereo * [[1], [-0.98]],
+        "surround": np.tile(signal, (3, 1)) * [[1], [-1], [1]] * [[1], [1], [0.1]],
+        "offset": stereo + 0.45,
+        "offset of one channel": stereo + [[0], [0.4]],
+        "rumble": stereo + 0.4 * np.sin(2 * np.pi * 4 * time),
+        "offset and inverted": stereo * [[1], [-1]] + 0.4,
+    }.items():
+        stem, other = painted_beside(tiny_model, tmp_path / name, song)
+        louder = 20 * np.log10(np.linalg.norm(stem[0]) / np.linalg.norm(plain[0]))
+        assert abs(louder) < (4.5 if name == "surround" else 1.5), name  # of three channels one is nearly silent
+        levels = [one["measured"]["stem level dB"] for one in (record, other)]
+        assert levels[1] == pytest.approx(levels[0], abs=1.5), name
+        assert other["measured"]["edit performed"] == record["measured"]["edit performed"]
+        assert f"{name}/song.wav: " in capsys.readouterr().err
+
+
+def test_a_part_is_measured_against_all_channels(tiny_model, tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (4, RATE))
+    alike, wide, left = np.tile(noise[:1], (4, 1)), noise, np.tile(noise[:1], (2, 1))
+    beside = []
+    for name, song, *flags in (("alike", alike), ("wide", wide), ("left", left, "--pan", "-1")):
+        stem, record = painted_beside(tiny_model, tmp_path / name, song, *flags)
+        whole = 10 * np.log10(np.mean(stem**2) / np.mean(song**2))
+        beside.append(record["measured"]["stem level dB"] - whole)
+    assert np.ptp(beside) < 1  # it counts active frames up to 10 kHz
+
+
+@pytest.mark.parametrize(("target", "task"), [("stem", "remove"), ("stem", "extract"), ("mix", "remove")])
+def test_a_stem_is_taken_from_inverted_channels_as_it_lies_there(tiny_models, tmp_path, target, task):
+    stems = []
+    for name, sign in {"one": 1, "other": -1}.items():
+        song = np.tile(tone(220, 1.0), (2, 1)) * [[1], [sign]]
+        soundfile.write(tmp_path / f"{name}.wav", song.T, RATE, subtype="FLOAT")
+        flags = ("--audio", str(tmp_path / f"{name}.wav"), "--prompt", "go", "--task", task, "--name", "named")
+        assert run(tiny_models[target], tmp_path / name, *flags) == 0
+        stems.append(integers(tmp_path / name / "named" / "stem.wav", 24))
+        record = json.loads((tmp_path / name / "named" / "result.json").read_text())
+        assert record["measured"]["backing samples changed"] == 0
+    assert stems[0].any()
+    assert np.abs(stems[0] * [[1], [-1]] - stems[1]).max() <= 2
+    pictures = [grey(tmp_path / name / "named" / "stem.png") for name in ("one", "other")]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_what_is_nearly_silent_is_told_before(tiny_model, tmp_path, capsys):
+    for name, level, said in (("soft", 1e-4, "of 16 bits hardly one is left"), ("silent", 0, "is silent")):
+        audio.save_wav(tmp_path / f"{name}.wav", level * tone(220, 1.0), RATE)
+        flags = ("--audio", str(tmp_path / f"{name}.wav"), "--prompt", "add a vocal")
+        assert run(tiny_model, tmp_path / "out", *flags) == 0
+        assert f"{name}.wav: {said}" in capsys.readouterr().err
+    soundfile.write(tmp_path / "float.wav", 1e-4 * tone(220, 1.0).T, RATE, subtype="FLOAT")
+    flags = ("--audio", str(tmp_path / "float.wav"), "--prompt", "add a vocal", "--quiet")
+    assert run(tiny_model, tmp_path / "out", *flags) == 0
+    assert capsys.readouterr().err == ""
+    assert integers(tmp_path / "out" / "float" / "stem.wav", 24).any()
+
+
+@pytest.mark.parametrize(("rate", "samples"), [(RATE, RATE), (48000, 2 * 48000 + 1), (8000, 20399)])
+def test_a_song_shorter_than_a_clip_is_painted_as_long_as_it_is(long_model, tmp_path, rate, samples):
+    song = 0.5 * np.sin(2 * np.pi * 220 * np.arange(samples) / rate)
+    soundfile.write(tmp_path / "song.wav", np.stack([song, song], axis=1), rate, subtype="PCM_24")
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal")
+    assert run(long_model, tmp_path / "out", *flags) == 0
+    folder = tmp_path / "out" / "song"
+    original, painted, stem = (integers(folder / f"{name}.wav", 24) for name in ("input", "painted", "stem"))
+    assert original.shape == (2, samples)
+    assert (painted - stem == original).all()
+    tenths = np.abs(stem[0, : samples // 10 * 10]).reshape(10, -1)
+    assert tenths.any(axis=1).all()  # up to its end
+    assert Image.open(folder / "painted.png").width == pytest.approx(100 * samples / rate + 1, abs=1)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["seconds"] == samples / rate
+    assert result["measured"]["active %"] > 50  # of the song, not of the silence behind it
+
+
+def test_a_region_of_a_short_song_and_one_that_is_too_short(long_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.2), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--start", "0.5", "--end", "0.9")
+    assert run(long_model, tmp_path / "out", *flags) == 0
+    stem = integers(tmp_path / "out" / "song" / "stem.wav", 16)[0]
+    assert not np.r_[stem[: RATE // 2], stem[int(0.9 * RATE) :]].any()
+    assert stem[int(0.55 * RATE) : int(0.85 * RATE)].any()
+    audio.save_wav(tmp_path / "blip.wav", tone(220, 0.999), RATE)
+    with pytest.raises(UserError, match="blip.wav: 0.999 s is too short, less than 1 s"):
+        run(long_model, tmp_path / "out", "--audio", str(tmp_path / "blip.wav"), "--prompt", "add a vocal")

@@ -387,3 +387,29 @@ def test_musdb18s_own_format(tmp_path):
     (tmp_path / "root" / "test" / "song.stem.mp4").symlink_to(example_song().path)
     assert run(tmp_path / "root", tmp_path / "pairs") == 0
     assert {record["song"] for record in records(tmp_path / "pairs" / "test")} == {"song"}
+
+
+def test_stems_that_cancel_or_are_lifted_make_the_pairs_of_plain_ones(tmp_path):
+    names, signal = ("plain", "inverted", "nearly", "lifted"), np.tile(tone(330, 3.0), (2, 1))
+    vocals = [signal, signal * [[1], [-1]], signal * [[-0.99], [1]], signal + 0.4]
+    for name, replaced in zip(names, vocals, strict=True):
+        write_song(tmp_path / name / "Band - Song", vocals=replaced)
+    reports = {}
+    for name in names:
+        output = tmp_path / f"{name}-pairs"
+        assert run(tmp_path / name, output, "--stems", "vocals") == 0
+        reports[name] = json.loads((output / "report.json").read_text())
+    assert reports["plain"]["pairs by edit"]["add vocals"] > 0
+    for name in names:
+        assert reports[name]["pairs by edit"] == reports["plain"]["pairs by edit"], name
+    cancelled, lifted = {"channels that cancel": 1}, {"an offset or a rumble": 1}
+    assert [reports[name]["stems mended"] for name in names] == [{}, cancelled, cancelled, lifted]
+
+
+def test_a_stem_beyond_all_scale_is_its_songs_failure(tmp_path, capsys):
+    song = write_song(tmp_path / "songs" / "Band - Loud")
+    write_song(tmp_path / "songs" / "Band - Song")
+    soundfile.write(song / "bass.wav", 32768 * tone(82.4, 3.0).T, RATE, subtype="FLOAT")
+    assert run(tmp_path / "songs", tmp_path / "pairs") == 2
+    assert "bass.wav: samples are up to 10" in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "pairs" / "report.json").read_text())["songs failed"]) == ["Band - Loud"]
