@@ -183,7 +183,10 @@ def main(args: argparse.Namespace) -> int:
             stack.enter_context(redirect_stdout(sys.stderr))
             args.base_save_path = scratch / "results"
         facts = model.load_facts(args.model_id)
-        jobs = plan_jobs(find_sources(facts.params, scratch, args), facts, share, args)
+        sources = find_sources(facts.params, scratch, args)
+        if args.audio is not None and share.is_main and not args.quiet:
+            warn_of_levels(sources)
+        jobs = plan_jobs(sources, facts, share, args)
         for folder in {args.base_save_path, *(job.folder.parent for job in jobs)}:
             results.check_pages(folder)
         there = share.agree([results.is_finished(job.folder, job.recorded, args.overwrite) for job in jobs])
@@ -246,8 +249,6 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
             raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
         trial = report.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
         audio.open_output(trial, song.rate, song.channels, song.bits).close()
-        if not args.quiet:
-            warn_of_levels(path, song)
         songs.append(song)
     names = [song.name for song in songs]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -256,20 +257,21 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
     return songs
 
 
-def warn_of_levels(path: Path, song: InputSong) -> None:
-    """Say what is odd about a song's levels and channels."""
-    level = 10 * math.log10(max(song.downmix.power, SILENT_POWER))
-    odd = []
-    if song.downmix.power <= SILENT_POWER:
-        odd.append("is silent: a part that goes with it is silent, too")
-    elif level < 20 * math.log10(2.0 ** (1 - song.bits)) + LEAST_OVER_LAST_BIT_DB:
-        odd.append(f"of {song.bits} bits hardly one is left for a part beside {level:.0f} dBFS: pass more --bits")
-    if song.downmix.cancels:
-        odd.append("its channels cancel in their mean: the model is shown what is heard in them")
-    if song.downmix.lifted:
-        odd.append("holds an offset or a rumble that nobody hears: the model is shown the song without it")
-    for reason in odd:
-        print(f"warning: {path}: {reason}", file=sys.stderr)
+def warn_of_levels(songs: list[InputSong]) -> None:
+    """Say what is odd about the songs' levels and channels."""
+    for song in songs:
+        level = 10 * math.log10(max(song.downmix.power, SILENT_POWER))
+        odd = []
+        if song.downmix.power <= SILENT_POWER:
+            odd.append("is silent: a part that goes with it is silent, too")
+        elif level < 20 * math.log10(2.0 ** (1 - song.bits)) + LEAST_OVER_LAST_BIT_DB:
+            odd.append(f"of {song.bits} bits hardly one is left for a part beside {level:.0f} dBFS: pass more --bits")
+        if song.downmix.cancels:
+            odd.append("its channels cancel in their mean: the model is shown what is heard in them")
+        if song.downmix.lifted:
+            odd.append("holds an offset or a rumble that nobody hears: the model is shown the song without it")
+        for reason in odd:
+            print(f"warning: {song.name}: {reason}", file=sys.stderr)
 
 
 def plan_jobs(
