@@ -16,7 +16,8 @@ from riffusion.errors import UserError
 
 BLOCK_SAMPLES = 1 << 16  # mixed at a time
 LIMITER_SECONDS = 0.005  # from one gain to the next
-LIMITER_FLOOR = 0.7  # 3 dB: what would clip even so is cut, sample by sample
+LIMITER_DB = 3.0  # at most; what would clip even so is cut, sample by sample
+LIMITER_FLOOR = 10 ** (-LIMITER_DB / 20)
 
 
 @dataclass(frozen=True)
