@@ -41,7 +41,7 @@ from riffusion.edits import TASKS, Edit, Stems, draw_backings, draw_edits
 from riffusion.errors import UserError
 from riffusion.pair import METADATA, TARGETS, Pair, write_records
 from riffusion.pictures import Pictures, draw_pictures
-from riffusion.runtime import keep_freed_memory, run_script, torch_device
+from riffusion.runtime import Help, keep_freed_memory, run_script, torch_device
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.task_words import read_task
 
@@ -78,26 +78,31 @@ class SongWork:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument_group("songs").add_argument
     add(
         "--root_data_dir",
         type=Path,
-        help="MUSDB18 root with train/ and test/, or one such folder: .stem.mp4 files, or a folder a song with wav, "
-        "flac, ogg or mp3 stems",
+        help="MUSDB18 root with train/ and test/, or one such folder: .stem.mp4 files, or one folder per song with "
+        "wav, flac, ogg or mp3 stems (default: none; needed but for --download_sample)",
     )
-    add("--output_dir", type=Path, help="where the pairs go")
-    add("--download_sample", type=Path, metavar="DIR", help="only fetch MUSDB18's 7-second excerpts into DIR")
+    add("--output_dir", type=Path, help="where the pairs go (default: none; needed as well)")
+    add(
+        "--download_sample",
+        type=Path,
+        metavar="DIR",
+        help="only fetch MUSDB18's 7-second excerpts into DIR (default: don't)",
+    )
     add = parser.add_argument_group("what is asked for").add_argument
     add("--stems", "--gen_stem", nargs="+", metavar="STEM", help="stems to ask for (default: all that a song has)")
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="what to ask of them (default: all)")
-    add("--pairs_per_clip", type=int, default=6, help="most instructions for a clip (default: 6)")
-    add("--backings_per_clip", type=int, default=2, help="backings that share these instructions (default: 2)")
+    add("--pairs_per_clip", type=int, default=6, help="maximum number of instructions per clip (default: 6)")
+    add("--backings_per_clip", type=int, default=2, help="backings per clip; --pairs_per_clip is split among them")
     add(
         "--subset_prob",
         type=float,
         default=0.5,
-        help="chance that a backing is any set of the stems that sound, not all but one (default: 0.5)",
+        help="probability of a random subset of the audible stems instead of all but one (default: 0.5)",
     )
     add(
         "--target",
@@ -116,7 +121,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--say_prob",
         type=float,
         default=instructions.SAY,
-        help="chance of each thing known of a stem to be said (default: %(default)s)",
+        help="probability of mentioning each known attribute of a stem (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="seed of backings, edits and sentences (default: 0)")
     add = parser.add_argument_group("clips").add_argument
@@ -124,17 +129,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--frame_len_seconds", type=float, default=5.11, help="clip length (default: 5.11)")
     add("--frame_overlap", type=float, default=0.0, help="overlap as a share of a clip (default: 0)")
     add("--pitch_augment", action="store_true", help=f"also shifted by {PITCH_STEPS} semitones")
-    add("--max_examples", type=int, help="stop after this many pairs")
+    add("--max_examples", type=int, help="stop after this many pairs (default: never)")
     add = parser.add_argument_group("which pairs are kept").add_argument
     add(
         "--frame_min_power_prop",
         type=float,
         default=0.4,
-        help="least mean power of a stem in a clip, as a share of its power in the song (default: 0.4)",
+        help="minimum mean power of a stem in a clip, as a share of its power in the song (default: 0.4)",
     )
-    add("--min_level_db", type=float, default=-20.0, help="least level over the rest of the mix (default: -20)")
-    add("--max_level_db", type=float, default=15.0, help="highest level over the rest of the mix (default: 15)")
-    add("--min_changed", type=float, default=0.03, help="least share of pixels that the stem changes (default: 0.03)")
+    add("--min_level_db", type=float, default=-20.0, help="minimum level over the rest of the mix (default: -20)")
+    add("--max_level_db", type=float, default=15.0, help="maximum level over the rest of the mix (default: 15)")
+    add("--min_changed", type=float, default=0.03, help="minimum share of pixels that the stem changes (default: 0.03)")
     add = parser.add_argument_group("the run").add_argument
     add("--device", type=torch_device, default="cpu", help="torch device for the transforms (default: cpu)")
     add("--num_proc", type=int, default=os.cpu_count(), help="songs at a time (default: all cores)")
@@ -375,7 +380,7 @@ def plan_clip(clip: Clip, work: SongWork, rng: random.Random) -> list[tuple[Stem
     for backing, offers in itertools.islice(backings, MOST_BACKINGS):
         levels = {edit: clip.level_db(edit, backing) for edit in draw_edits(offers, rng)}
         heard = [edit for edit in levels if not edit.stem or args.min_level_db <= levels[edit] <= args.max_level_db]
-        not_kept["edits too soft or too loud beside the rest"] += len(levels) - len(heard)
+        not_kept["edits with a level out of range"] += len(levels) - len(heard)
         if worth_a_backing(heard, args):
             plan.append((backing, heard[: min(left, most)]))
             left -= len(plan[-1][1])

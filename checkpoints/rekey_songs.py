@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from riffusion import report, stems
 from riffusion.features import VOICED, median_f0, pitch_detector
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 
 RATE = 44100
 LISTENING_RATE = 22050
@@ -42,10 +42,10 @@ MOST_LIFT = 30.0  # a formant is lifted or lowered by so much at most, as a fact
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--root_data_dir", type=Path, required=True, help="folder with a folder of stems a song")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the songs go; finished ones stay")
-    parser.add_argument("--register", choices=REGISTERS, help="also move the vocals by octaves to be low or high")
+    parser.add_argument("--register", choices=REGISTERS, help="also move the vocals by octaves (default: don't)")
     parser.add_argument("--num_proc", type=int, default=2, help="songs at a time (default: 2)")
     return parser.parse_args(argv)
 

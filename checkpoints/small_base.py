@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from riffusion import instructions, model, report
 from riffusion.errors import UserError
 from riffusion.pair import METADATA
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 
 GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled with
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--train_data_dir", type=Path, required=True, help="folder with pairs, at any depth")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the checkpoint goes")
     parser.add_argument("--autoencoder_steps", type=int, default=2400, help="training steps (default: 2400)")

@@ -45,7 +45,7 @@ def open_audio(path: Path, stream: int = 0) -> Iterator[soundfile.SoundFile]:
         try:
             yield stack.enter_context(file)
         except soundfile.LibsndfileError as error:
-            raise UserError(f"{path}: breaks off ({error.error_string})") from error
+            raise UserError(f"{path}: ends unexpectedly ({error.error_string})") from error
 
 
 def _decode_with_ffmpeg(path: Path, stream: int, decoded: Path) -> Path:

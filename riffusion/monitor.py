@@ -24,7 +24,7 @@ from riffusion.spectrogram import ExifTags
 
 WATCHED_PAIRS = 64  # of held-out and as many of training pairs, each with its own noise and timestep for good
 STALE_LOOKS = 3  # looks without a better held-out loss after which every further one says so
-BY_HEART = 0.5  # training loss over held-out loss, at the same noise, below which pairs are being learnt by heart
+BY_HEART = 0.5  # training loss over held-out loss, at the same noise, below which the model is overfitting
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Progress:
             best = f"the best was {self.best_loss:.4f} at step {self.best_step}"
             lines.append(f"held-out loss has not improved for {step - self.best_step} steps: {best}")
         if training < BY_HEART * held_out:
-            lines.append(f"training pairs are being learnt by heart: held-out loss is {held_out / training:.1f} times")
+            lines.append(f"overfitting: held-out loss is {held_out / training:.1f} times the training loss")
         return lines
 
     def state_dict(self) -> dict[str, float]:

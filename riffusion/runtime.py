@@ -20,6 +20,17 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help that shows the default of every flag that has one, unless its text already says what the default means."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if action.nargs == 0 or action.required or default in (None, argparse.SUPPRESS) or "default" in text:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+        return f"{text} (default: {shown.replace('%', '%%') or 'none'})"
+
+
 def torch_device(name: str) -> torch.device:
     """A torch device for argparse's `type`: a name that torch doesn't know, or a GPU that isn't there, is refused."""
     try:
@@ -56,7 +67,7 @@ def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: what is finished stays", file=sys.stderr)
+        print("interrupted: finished results are kept", file=sys.stderr)
         sys.exit(130)
 
 

@@ -170,6 +170,6 @@ def sum_stems(stems: dict[str, np.ndarray], without: str) -> np.ndarray:
     channels = max(stem.shape[0] for stem in stems.values())
     odd = sorted(name for name, stem in stems.items() if stem.shape[0] not in (1, channels))
     if odd:
-        raise UserError(f"stems of 1 or {channels} channels go together; {odd[0]} has {stems[odd[0]].shape[0]}")
+        raise UserError(f"stems must have 1 or {channels} channels; {odd[0]} has {stems[odd[0]].shape[0]}")
     others = [np.broadcast_to(stem, (channels, stem.shape[1])) for name, stem in stems.items() if name != without]
     return np.asarray(np.sum(others, axis=0, dtype=np.float32))

@@ -177,7 +177,7 @@ def test_quiet_parts_are_counted_not_kept(tmp_path):
     not_kept = json.loads((tmp_path / "pairs" / "report.json").read_text())["not kept"]
     assert set(not_kept) == {
         "stems too quiet in a clip",
-        "edits too soft or too loud beside the rest",
+        "edits with a level out of range",
         "edits that change too little of the picture",
     }
     made = records(tmp_path / "pairs")
