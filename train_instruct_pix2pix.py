@@ -28,7 +28,7 @@ from riffusion.errors import UserError
 from riffusion.examples import TrainingExamples
 from riffusion.objective import Objective, diffusion_loss
 from riffusion.processes import PATIENCE, any_process, catch_sigterm, ignore_sigterm
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 from riffusion.spectrogram import SpectrogramParams
 
 SCHEDULES = [kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT]
@@ -37,51 +37,48 @@ LOG_STEPS = 10  # steps between two looks at the loss: every look makes a GPU wa
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    base = parser.add_argument_group("model")
-    add = base.add_argument
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    add = parser.add_argument_group("model").add_argument
     start = "riffusion/riffusion-model-v1"
     add("--pretrained_model_name_or_path", default=start, help="folder or Hub name to start from")
-    add("--revision", help="revision of that Hub model")
-    add("--variant", help='variant of its weight files, such as "fp16"')
+    add("--revision", help="revision of that Hub model (default: its main branch)")
+    add("--variant", help='variant of its weight files, such as "fp16" (default: the plain ones)')
     add("--cache_dir", type=Path, help="where downloads are kept (default: the Hub's own cache)")
     add("--train_text_encoder", action="store_true", help="train the text encoder too; for small models")
-    add("--lora_rank", type=int, help="train low-rank updates of the attention only, and merge them at the end")
-    add("--prediction_type", choices=["epsilon", "v_prediction"], help="what the UNet learns (default: what it knows)")
+    add("--lora_rank", type=int, help="train low-rank updates of the attention only, then merge (default: all weights)")
+    add("--prediction_type", choices=["epsilon", "v_prediction"], help="what the UNet predicts (default: as before)")
     add("--rescale_betas_zero_snr", action="store_true", help="noise that ends in pure noise (zero terminal SNR)")
     add("--use_ema", action="store_true", help="save a moving average of the UNet's weights")
-    add("--ema_decay", type=float, default=0.9999, help="its decay at last; at step t it is (1 + t) / (10 + t) or less")
+    add("--ema_decay", type=float, default=0.9999, help="maximum EMA decay; (1 + t) / (10 + t) at step t until then")
 
-    data = parser.add_argument_group("data")
-    add = data.add_argument
+    add = parser.add_argument_group("data").add_argument
     add("--dataset_name", default="zachary-shah/musdb18-spec-pix2pix", help="dataset on the Hub, or a folder")
-    add("--train_data_dir", type=Path, help="folder that preprocess_musdb.py wrote; goes before --dataset_name")
+    add("--train_data_dir", type=Path, help="preprocess_musdb.py's output; overrides --dataset_name (default: none)")
     add("--original_image_column", default="original_image", help="column of the input picture")
-    add("--edited_image_column", default="edited_image", help="column of the picture to learn")
+    add("--edited_image_column", default="edited_image", help="column of the target picture")
     add("--edit_prompt_column", default="edit_prompt", help="column of the instruction")
-    add("--max_train_samples", type=int, help="use only this many pairs, chosen at random")
+    add("--max_train_samples", type=int, help="use only this many pairs, chosen at random (default: all)")
     add("--resolution", type=int, default=512, help="height of the pictures in pixels; they are never resized")
-    add("--dataloader_num_workers", type=int, default=0, help="processes that prepare batches, for each GPU")
+    add("--dataloader_num_workers", type=int, default=0, help="worker processes per GPU")
     add("--no_cache", action="store_true", help="encode pictures and instructions at every step instead of once")
-    add("--latents_dir", type=Path, help="folder to share what is encoded between runs (default: --output_dir)")
+    add("--latents_dir", type=Path, help="folder of the encoded pairs, to share between runs (default: --output_dir)")
 
-    train = parser.add_argument_group("training")
-    add = train.add_argument
+    add = parser.add_argument_group("training").add_argument
     add("--output_dir", type=Path, default=Path("pix2pix-riff-ckpt"), help="where checkpoints and the model go")
     add("--seed", type=int, default=0, help="seed of everything random")
-    add("--train_batch_size", type=int, default=4, help="examples a step and process")
+    add("--train_batch_size", type=int, default=4, help="batch size per process")
     add("--num_train_epochs", type=int, default=100, help="passes over the pairs, unless --max_train_steps is given")
-    add("--max_train_steps", type=int, help="optimizer steps")
-    add("--gradient_accumulation_steps", type=int, default=1, help="batches an optimizer step")
+    add("--max_train_steps", type=int, help="optimizer steps (default: as many as --num_train_epochs takes)")
+    add("--gradient_accumulation_steps", type=int, default=1, help="batches per optimizer step")
     add("--gradient_checkpointing", action="store_true", help="less memory, more time")
     add("--learning_rate", type=float, default=1e-4, help="peak learning rate")
-    add("--scale_lr", action="store_true", help="multiply it by batch size, accumulation and processes")
-    add("--lr_scheduler", choices=SCHEDULES, default="constant", help="its course")
-    add("--lr_warmup_steps", type=int, default=500, help="steps to reach it")
+    add("--scale_lr", action="store_true", help="multiply the learning rate by batch size, accumulation and processes")
+    add("--lr_scheduler", choices=SCHEDULES, default="constant", help="learning rate schedule")
+    add("--lr_warmup_steps", type=int, default=500, help="warm-up steps, of schedules that have one")
     add("--conditioning_dropout_prob", type=float, default=0.05, help="chance to drop text, picture or both, each")
-    add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 is its paper's")
+    add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 in the paper (default: no weights)")
     add("--timestep_shift", type=float, default=1.0, help="above 1 noise is stronger, where text decides; 3 is SD3's")
-    add("--offset_noise", type=float, default=0.0, help="strength of the noise that is one value a latent channel")
+    add("--offset_noise", type=float, default=0.0, help="strength of noise that is constant per latent channel")
     add("--changed_region_weight", type=float, default=1.0, help="weight of errors where the pair differs")
     add("--use_8bit_adam", action="store_true", help="8-bit Adam of bitsandbytes")
     add("--adam_beta1", type=float, default=0.9, help="Adam's first decay")
@@ -91,23 +88,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_grad_norm", type=float, default=1.0, help="gradients are clipped to this norm")
     add("--mixed_precision", choices=["no", "fp16", "bf16"], help="default: what `accelerate config` says")
     add("--allow_tf32", action="store_true", help="TF32 matrix products on Ampere and newer GPUs")
-    add("--compile", action="store_true", help="torch.compile the UNet: minutes to begin with, then faster steps")
+    add("--compile", action="store_true", help="torch.compile the UNet: a slow first step, then faster ones")
     add("--enable_xformers_memory_efficient_attention", action="store_true", help="xformers, not torch's own SDPA")
 
-    keep = parser.add_argument_group("checkpoints and reports")
-    add = keep.add_argument
-    add("--checkpointing_steps", type=int, default=500, help="steps from one checkpoint to the next")
-    add("--checkpoints_total_limit", type=int, help="keep only this many whole ones, the newest")
-    add("--resume_from_checkpoint", help='a checkpoint folder in --output_dir, or "latest"')
+    add = parser.add_argument_group("checkpoints and reports").add_argument
+    add("--checkpointing_steps", type=int, default=500, help="steps between checkpoints")
+    add("--checkpoints_total_limit", type=int, help="keep only the N newest complete checkpoints (default: all)")
+    add("--resume_from_checkpoint", help='checkpoint folder in --output_dir, or "latest" (default: start from scratch)')
     add("--save_precision", choices=["fp32", "fp16"], default="fp32", help="precision of the saved model")
-    add("--report_to", choices=["tensorboard", "wandb", "none"], default="tensorboard", help="where losses go")
+    add("--report_to", choices=["tensorboard", "wandb", "none"], default="tensorboard", help="logging backend")
     add("--logging_dir", type=Path, default=Path("logs"), help="folder of its logs inside --output_dir")
-    add("--validation_steps", type=int, help="steps between looks at held-out pairs (default: --checkpointing_steps)")
-    add("--early_stopping_patience", type=int, help="stop after this many looks without a better held-out loss")
+    add("--validation_steps", type=int, help="steps between validation runs (default: --checkpointing_steps)")
+    add("--early_stopping_patience", type=int, help="stop after so many validation runs without gain (default: never)")
     add("--validation_prompt", help="paint the held-out pictures by this instruction (default: their own)")
-    add("--num_validation_images", type=int, default=4, help="held-out pictures painted at each look")
+    add("--num_validation_images", type=int, default=4, help="held-out pictures painted in each validation run")
     add("--push_to_hub", action="store_true", help="upload the model when training is done")
-    add("--hub_token", help="token to use instead of the one that huggingface_hub knows")
+    add("--hub_token", help="access token (default: the one that huggingface_hub knows)")
     add("--hub_model_id", help="repository to upload to (default: the output folder's name)")
     args = parser.parse_args(argv)
     args.hub_model_id = args.hub_model_id or args.output_dir.resolve().name
@@ -197,7 +193,9 @@ def announce(accelerator: Accelerator, args: argparse.Namespace) -> None:
 
 
 def public_settings(args: argparse.Namespace) -> dict[str, object]:
-    return {name: value for name, value in vars(args).items() if name != "hub_token"}
+    """The settings to show and to publish, without those that another one overrides."""
+    unused = {"hub_token": True, "dataset_name": args.train_data_dir, "num_train_epochs": args.max_train_steps}
+    return {name: value for name, value in vars(args).items() if not unused.get(name)}
 
 
 def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> datasets.Dataset:

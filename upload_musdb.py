@@ -29,7 +29,7 @@ from tqdm import tqdm
 from riffusion import hub, report
 from riffusion.dataset import identify_picture, load_splits, require_columns
 from riffusion.errors import UserError
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 
 REPO_ID = "musdb18-spec-pix2pix"
 COLUMNS = ("original_image", "original_prompt", "edit_prompt", "edited_prompt", "edited_image")
@@ -79,7 +79,7 @@ class Survey:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--data_root", type=Path, required=True, help="folder that preprocess_musdb.py wrote")
     add(
@@ -262,7 +262,8 @@ def read_parameters(data_root: Path) -> list[dict[str, object]]:
     for folder in (data_root, data_root.parent):
         if (folder / "preprocess.json").is_file():
             flags = report.load_json(folder / "preprocess.json")
-            return [{"flag": name, "value": report.without_folders(value)} for name, value in flags.items()]
+            shown = {name: None if value == "None" else report.without_folders(value) for name, value in flags.items()}
+            return [{"flag": name, "value": value} for name, value in shown.items()]
     return []
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,20 @@ def test_the_seeds_command_line_trains_and_uploads_a_model_that_diffusers_loads(
     assert card.startswith("---\nlibrary_name: diffusers")
     assert "| max_train_steps | 2 |" in card
     assert "| output_dir | out |" in card  # nothing of this machine's folders
+
+
+def test_the_card_names_the_data_that_was_used_and_no_figure_that_is_none(pairs, tiny_base, tmp_path):
+    songs_alone = tmp_path / "pairs" / "train"
+    shutil.copytree(pairs / "train", songs_alone)  # nothing is held out
+    output = train(tmp_path / "pairs", tiny_base, tmp_path / "out", "--max_train_steps", "1")
+    card = (output / "README.md").read_text()
+    assert "| train_data_dir | pairs |" in card
+    assert "musdb18-spec-pix2pix" not in card
+    assert "dataset_name" not in json.loads((output / "training.json").read_text())
+    assert "num_train_epochs" not in card
+    cells = [cell.strip() for line in card.splitlines() if line.startswith("| ") for cell in line.split("|")[1:-1]]
+    assert not {"nan", "inf", "None", "-"} & set(cells)
+    assert "held_out_loss" not in cells
 
 
 def test_stopping_and_resuming_changes_no_bit(pairs, tiny_base, tmp_path):
