@@ -5,9 +5,9 @@
 
 Each sample gets a folder in --base_save_path, and index.html there shows all of them: pictures, players, measurements.
 A song, of any length, rate and number of channels, comes back as input.wav, painted.wav (the input and the new part)
-and stem.wav (the new part alone). "Remove the bass" takes the painted stem away from the input, "extract the bass"
-leaves it alone. The input is never touched: in wav and flac, painted minus stem is the input to the last bit. The
-pictures of a dataset are sounded beside those that they should become. An interrupted run goes on where it stopped.
+and stem.wav (the new part alone). "Remove the bass" subtracts the painted stem from the input, "extract the bass"
+outputs only the painted stem. The input is never touched: in wav and flac, painted minus stem is the input to the last
+bit. The pictures of a dataset are rendered as audio beside those that they should become. An interrupted run resumes.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from riffusion import audio, model, report, results
+from riffusion import audio, columns, model, report, results
 from riffusion.attempts import Attempt, Tried, best, is_settled, plan_rounds
 from riffusion.dataset import held_out_split, load_splits, require_columns
 from riffusion.downmix import mixed_blocks
@@ -42,7 +42,7 @@ from riffusion.overview import Overview
 from riffusion.painting import Painter, Region, open_view, unedited_images
 from riffusion.pair import save_png
 from riffusion.processes import Share, this_share
-from riffusion.runtime import PRECISIONS, choose_dtype, hide_library_progress, run_script, torch_device
+from riffusion.runtime import PRECISIONS, Help, choose_dtype, hide_library_progress, run_script, torch_device
 from riffusion.samples import OUTSIDE, PAIR_COLUMNS, Sample, Sounding, read_samples
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
 from riffusion.schedulers import SCHEDULERS
@@ -61,22 +61,28 @@ SLUG_LETTERS = 60  # of an instruction in a folder's name
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument_group("what is painted into").add_argument
     add("--model_id", default="zachary-shah/riff-pix2pix-v1", help="model folder or Hub name (default: %(default)s)")
     add("--dataset_id", default="zachary-shah/musdb18-spec-pix2pix-test", help="dataset folder or Hub name")
     add("--max_samples", type=int, default=25, help="most records of the dataset to edit (default: %(default)s)")
-    add("--audio", nargs="+", metavar="FILE", help="songs instead of a dataset: files, patterns, folders; - for stdin")
-    add("--prompt", action="append", help="the instruction for --audio; given several times, one result each")
+    add(
+        "--audio", nargs="+", metavar="FILE", help="songs: files, patterns, folders; - for stdin (default: the dataset)"
+    )
+    add(
+        "--prompt",
+        action="append",
+        help="instruction for --audio, needed there; several give one result each (default: none)",
+    )
     add("--task", choices=TASKS, help="what becomes of the painted stem (default: what the instruction says)")
-    add("--without_stem", metavar="STEM", help="for --audio files in stems (.stem.mp4): the input leaves this one out")
+    add("--without_stem", metavar="STEM", help="of a song in stems (.stem.mp4), leave out this one (default: none)")
     add("--start", type=seconds, default=0.0, metavar="TIME", help="paint from here on, as 75.5 or 1:15.5 (default: 0)")
-    add("--end", type=seconds, metavar="TIME", help="and up to here (default: the song's end)")
+    add("--end", type=seconds, metavar="TIME", help="stop painting here (default: the song's end)")
 
     add = parser.add_argument_group("what comes out").add_argument
     add("--base_save_path", type=Path, default=Path("outputs"), help="where results go (default: %(default)s)")
     add("--name", help="name of the result's folder (default: the song's name)")
-    add("--overwrite", action="store_true", help="replace results that are there already")
+    add("--overwrite", action="store_true", help="replace existing results")
     add("--stem_gain_db", type=float, default=0.0, help="make the painted stem louder or softer (default: 0)")
     add("--pan", type=float, default=0.0, help="where the stem is in stereo, from -1 (left) to 1 (default: the centre)")
     add("--format", choices=audio.FORMATS, default="wav", help="of the sound files (default: %(default)s)")
@@ -88,24 +94,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, nargs="?", const=0, help="fix the noise; alone it means 0 (default: a random one)")
     add("--num_inference_steps", type=int, default=DEFAULT_STEPS, help="denoising steps (default: %(default)s)")
     add("--scheduler", choices=SCHEDULERS, default=DEFAULT_SCHEDULER, help="how steps are taken (default: %(default)s)")
-    several = "several values are tried with each other, on a page of their own"
+    several = "several values make a grid with a page of its own"
     add("--guidance_scale", type=float, nargs="+", help="text guidance (default: the model's, else 15); " + several)
     add("--image_guidance_scale", type=float, nargs="+", help="image guidance (default: the model's, else 1.5)")
-    add(
-        "--guidance_rescale", type=float, default=0.0, help="0 to 1: undo what guidance adds to the spread (default: 0)"
-    )
+    rescale = "0 to 1: rescale to the unguided standard deviation (default: 0)"
+    add("--guidance_rescale", type=float, default=0.0, help=rescale)
     interval = "share of the steps that are guided (default: 0 1); fewer are faster"
     add("--guidance_interval", type=float, nargs=2, default=(0.0, 1.0), metavar=("FROM", "TO"), help=interval)
-    add("--negative_prompt", default="", help="what not to paint")
+    add("--negative_prompt", default="", help="what not to paint (default: nothing)")
     add("--num_candidates", type=int, default=1, help="paint this many and keep the best (default: 1)")
-    again = "paint again, up to this often, while an edit to add or keep isn't performed (default: 0)"
+    again = "paint again, up to this many times, while an edit to add or keep isn't performed (default: 0)"
     add("--retries", type=int, default=0, help=again)
 
     add = parser.add_argument_group("what it runs on").add_argument
     add("--batch_size", type=int, default=4, help="clips sampled together (default: %(default)s)")
     add("--device", type=torch_device, help="torch device (default: the GPU if there is one)")
     add("--precision", choices=PRECISIONS, help="of the model (default: bf16 where the device has it, else fp32)")
-    add("--compile", action="store_true", help="torch.compile the UNet: minutes to begin with, then faster on a GPU")
+    add("--compile", action="store_true", help="torch.compile the UNet: a slow first step, then faster on a GPU")
     args = parser.parse_args(argv)
     check_args(args, parser)
     return args
@@ -233,7 +238,7 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
         samples = read_samples(records.select(range(min(args.max_samples, len(records)))), args.task)
         drawn = replace(samples[0].params, num_frames=params.num_frames)
         if drawn != params:
-            raise UserError(f"the dataset's pictures are drawn otherwise than the model's: {drawn}, {params}")
+            raise UserError(f"the dataset's pictures use other spectrogram settings than the model: {drawn}, {params}")
         return samples
     songs = []
     for path in find_songs(args.audio, in_stems=args.without_stem is not None):
@@ -248,7 +253,10 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
         if args.pan and song.channels != 2:
             raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
         trial = report.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
-        audio.open_output(trial, song.rate, song.channels, song.bits).close()
+        try:
+            audio.open_output(trial, song.rate, song.channels, song.bits).close()
+        except UserError as error:  # which names the trial's temporary file
+            raise UserError(f"{path}: the result {str(error).removeprefix(f'{trial}: ')}") from error
         songs.append(song)
     names = [song.name for song in songs]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -364,13 +372,17 @@ def paint(jobs: list[Job], facts: model.ModelFacts, share: Share, args: argparse
         for job in jobs:
             paint_song(job, painter, args)
         return
-    with tqdm(total=len(jobs), unit="sample", disable=args.quiet) as progress:
+    steps = args.num_candidates * args.num_inference_steps  # of a sample; retries come on top
+    with tqdm(total=len(jobs) * steps, unit="step", desc="painting", disable=args.quiet) as progress:
+        done = 0
         for _, group in itertools.groupby(jobs, key=lambda job: job.settings):
             alike = list(group)
             for first in range(0, len(alike), args.batch_size):
                 batch = alike[first : first + args.batch_size]
-                paint_samples(batch, painter, args)
-                progress.update(len(batch))
+                progress.set_postfix_str(f"{done} of {len(jobs)} samples done")
+                paint_samples(batch, painter, progress, args)
+                done += len(batch)
+        progress.set_postfix_str(f"{done} of {len(jobs)} samples done")
 
 
 def paint_song(job: Job, painter: Painter, args: argparse.Namespace) -> None:
@@ -453,13 +465,18 @@ class Answers:
         self.painted[attempt.number] = picture, stem
 
 
-def paint_samples(jobs: list[Job], painter: Painter, args: argparse.Namespace) -> None:
-    """Edit the pictures of a few samples that are sampled alike, and write their folders."""
+def paint_samples(jobs: list[Job], painter: Painter, progress: tqdm, args: argparse.Namespace) -> None:
+    """Edit the pictures of a few samples that are sampled alike, and write their folders.
+
+    `progress` counts a denoising step of a sample; steps of retries are added to its total.
+    """
     unedited = unedited_images([job.source.original for job in jobs], painter)
     soundings = [Sounding(job.source, painter.converter) for job in jobs]
     everything = [Answers(*each) for each in zip(jobs, soundings, unedited, strict=True)]
     for attempts in plan_rounds(jobs[0].settings, args.num_candidates, args.retries):
         asked = [(answers, attempt) for answers in everything if not is_settled(answers.tried) for attempt in attempts]
+        if attempts[0].number >= args.num_candidates:
+            progress.total += len(asked) * args.num_inference_steps
         for first in range(0, len(asked), painter.batch_size):
             batch = asked[first : first + painter.batch_size]
             pictures = edit_images(
@@ -468,6 +485,7 @@ def paint_samples(jobs: list[Job], painter: Painter, args: argparse.Namespace) -
                 [answers.job.prompt for answers, _ in batch],
                 [attempt.noise_name(answers.job.source.sha256) for answers, attempt in batch],
                 attempts[0].settings,
+                progress,
             )
             for (answers, attempt), picture in zip(batch, pictures, strict=True):
                 answers.take(attempt, picture, painter.target)
@@ -545,18 +563,32 @@ def write_pages(jobs: list[Job], args: argparse.Namespace) -> None:
 
 
 def tell(jobs: list[Job], todo: list[Job], spent: float, args: argparse.Namespace) -> None:
-    """Print what came of it: a row a sample, the table over all, and where to look."""
+    """Print the results: one row per sample, the table over all, what their columns mean, and where to look."""
     if args.quiet:
         return
     records = load_results(jobs)
-    rows = [{"result": str(job.folder), "task": job.task} for job in jobs]
-    print(report.table([row | record["measured"] for row, record in zip(rows, records, strict=True)]))
+    search = len(guidance_grid(args)) > 1
+    tables = [[result_row(job, record, search) for job, record in zip(jobs, records, strict=True)]]
     if len(jobs) > 1:
-        print(report.table(results.summary(records)))
-    there = f", {len(jobs) - len(todo)} were there already" if len(todo) < len(jobs) else ""
+        tables.append(results.search_summary(records) if search else results.summary(records))
+    print("\n\n".join([*map(report.table, tables), columns.legend(tables)]) + "\n")
+    there = f", {len(jobs) - len(todo)} already existed" if len(todo) < len(jobs) else ""
     print(f"painted {len(todo)} in {spent:.1f} s{there}; seed {args.seed}")
     if not piped(args):
-        print(f"look and listen: {args.base_save_path / results.PAGE}")
+        print(f"look and listen: {args.base_save_path / (results.SEARCH_PAGE if search else results.PAGE)}")
+
+
+def result_row(job: Job, record: dict, search: bool) -> dict[str, object]:
+    """A result's row: folder and task, guidance in a search, which attempt was kept if there were several, measures.
+
+    The folder is named without those that it is in: with standard input they are gone afterwards.
+    """
+    row: dict[str, object] = {"result": job.folder.name, "task": job.task}
+    if search:
+        row |= results.guidance(record)
+    if len(record["attempts"]) > 1:
+        row |= {"kept attempt": record["kept attempt"], "attempts": len(record["attempts"])}
+    return row | record["measured"]
 
 
 if __name__ == "__main__":

@@ -97,6 +97,10 @@ class View:
                 file.write(part[0] * envelope(place, part.shape[1], self.painted, self.params.sample_rate))
             write_silence(file, self.song.frames - file.tell())
 
+    def windows(self, label: str) -> tqdm:
+        """The windows' first frames, counted on the way: in a long song they take a while."""
+        return tqdm(self.frames.starts, desc=label, unit="clip", disable=self.painter.quiet)
+
     def waveform(self, start_frame: int) -> Tensor:
         """The samples (1, samples) of a window, with silence after the region's end."""
         first = self.region.start + start_frame * self.params.hop_length
@@ -112,12 +116,12 @@ class View:
         """
         converter = self.painter.converter
         peaks = []
-        for start in self.frames.starts:
+        for start in self.windows("reading"):
             mel = converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
             peaks.append(shared_max_value(mel))
         scales = blend_scales(self.frames, peaks)
         conditions = []
-        for start in self.frames.starts:
+        for start in self.windows("encoding"):
             mel = converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
             black = scales[start : start + self.frames.width]
             level = np.divide(mel, black, out=np.zeros_like(mel), where=black > 0)

@@ -10,7 +10,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from riffusion import audio, stems
+from riffusion import adapt, audio, model, stems
+from riffusion.spectrogram import SpectrogramParams
 
 # Threads that wait for each other cost tiny models more than they bring, here and in the processes that tests start.
 torch.set_num_threads(1)
@@ -112,3 +113,16 @@ def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
     letters.train_from_iterator(["add a vocal to the quick brown fox jumping over lazy dogs"], trainer)
     vocabulary, merges = letters.model.save(str(folder))
     return CLIPTokenizer(vocabulary, merges, model_max_length=16)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tiny_base, tmp_path_factory) -> dict[str, Path]:
+    """Untrained InstructPix2Pix models with clips of 0.63 s, one for each target."""
+    parts = model.load_parts(str(tiny_base), None, None, None)
+    torch.manual_seed(0)
+    adapt.widen_conv_in(parts.unet, 4)
+    folders = {target: tmp_path_factory.mktemp(f"tiny-{target}") for target in ("stem", "mix")}
+    for target, folder in folders.items():
+        model.pipeline_from_parts(parts).save_pretrained(folder)
+        model.save_facts(folder, model.ModelFacts(target, SpectrogramParams(num_frames=64), 2.0, 1.2))
+    return folders

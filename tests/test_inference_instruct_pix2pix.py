@@ -8,32 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from conftest import RATE, TINY_CLIP, tone, write_song
 from PIL import Image
 
 import inference_instruct_pix2pix
 import preprocess_musdb
-from riffusion import adapt, audio, model
+from riffusion import audio
 from riffusion.canvas import lay_windows
 from riffusion.dataset import load_splits
 from riffusion.errors import UserError
-from riffusion.spectrogram import SpectrogramParams
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def tiny_models(tiny_base, tmp_path_factory) -> dict[str, Path]:
-    """Untrained InstructPix2Pix models with clips of 0.63 s, one for each target."""
-    parts = model.load_parts(str(tiny_base), None, None, None)
-    torch.manual_seed(0)
-    adapt.widen_conv_in(parts.unet, 4)
-    folders = {target: tmp_path_factory.mktemp(f"tiny-{target}") for target in ("stem", "mix")}
-    for target, folder in folders.items():
-        model.pipeline_from_parts(parts).save_pretrained(folder)
-        model.save_facts(folder, model.ModelFacts(target, SpectrogramParams(num_frames=64), 2.0, 1.2))
-    return folders
 
 
 @pytest.fixture(params=["stem", "mix"])
@@ -266,6 +251,8 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     }.items():
         with pytest.raises(UserError, match=reason):
             run(tiny_model, output, "--audio", str(tmp_path / "odd.wav"), "--prompt", "add a vocal", *flags)
+    with pytest.raises(UserError, match=f"{tmp_path}/odd.wav: the result can't be written"):  # no temporary file's name
+        run(tiny_model, output, "--audio", str(tmp_path / "odd.wav"), "--prompt", "add a vocal", "--format", "mp3")
     song = write_song(tmp_path / "song", seconds=1.0)
     with pytest.raises(UserError, match="trumpet"):
         run(tiny_model, output, "--audio", str(song), "--without_stem", "trumpet", "--prompt", "play")
@@ -325,7 +312,7 @@ def test_a_run_goes_on_where_it_stopped_and_overwrites_nothing(tiny_model, tmp_p
     assert "painted 1 in" in capsys.readouterr().out
     assert (output / "first" / "result.json").stat().st_mtime_ns == before
     assert "second/painted.wav" in (output / "index.html").read_text()
-    with pytest.raises(UserError, match="first: was painted otherwise .*num_inference_steps 2, now 3"):
+    with pytest.raises(UserError, match="first: was painted with other settings .*num_inference_steps 2, now 3"):
         run(tiny_model, output, *flags, "--num_inference_steps", "3")
     assert run(tiny_model, output, *flags, "--num_inference_steps", "3", "--overwrite") == 0
     assert (output / "first" / "result.json").stat().st_mtime_ns > before
@@ -392,6 +379,58 @@ def test_several_scales_make_a_grid(tiny_model, tmp_path):
         assert (tmp_path / "out" / cell["picture"]).is_file()
 
 
+def test_a_search_ends_at_its_page_and_every_row_says_its_guidance(tiny_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--guidance_scale", "2.5", "5")
+    assert run(tiny_model, tmp_path / "out", *flags, "--image_guidance_scale", "1.5") == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    assert printed.splitlines()[-1] == f"look and listen: {tmp_path / 'out' / 'guidance.html'}"
+    lines = printed.splitlines()
+    first = next(
+        row for row, line in enumerate(lines) if line.startswith("result  task  text guidance  image guidance")
+    )
+    rows = [line.split()[:4] for line in lines[first + 1 : first + 3]]
+    assert rows == [["song", "add", "2.50", "1.50"], ["song", "add", "5.00", "1.50"]]
+    assert "edit performed: measures level and activity alone" in printed
+    html = (tmp_path / "out" / "guidance.html").read_text()
+    for cell in json.loads((tmp_path / "out" / "guidance.json").read_text()):
+        assert list(cell["sounds"]) == ["painted", "stem"]
+        for sound in cell["sounds"].values():
+            assert (tmp_path / "out" / sound).is_file()
+            assert f'src="{sound}"' in html
+    assert "what the columns mean" in html
+    assert "0 sample" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_table_and_the_page_say_which_attempt_was_kept(tiny_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--num_candidates", "3")
+    assert run(tiny_model, tmp_path / "out", *flags) == 0
+    kept = json.loads((tmp_path / "out" / "song" / "result.json").read_text())["kept attempt"]
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(line for line in lines if line.startswith("result  task  kept attempt  attempts  edit performed"))
+    assert lines[lines.index(heading) + 1].split()[:4] == ["song", "add", str(kept), "3"]
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert f"attempt {kept} kept, of 0 to 2" in html
+    assert f"<td>{kept}</td><td>kept</td>" in html
+    assert html.count("<td>kept</td>") == 1
+    assert html.count("<dt>edit performed</dt>") == 1
+
+
+def test_denoising_steps_are_counted_in_a_dataset(tiny_model, songs, tmp_path, capsys):
+    make = ["--root_data_dir", str(songs), "--output_dir", str(tmp_path / "pairs"), "--num_proc", "1", "--silence"]
+    preprocess_musdb.main(preprocess_musdb.parse_args([*make, *TINY_CLIP, "--max_examples", "3"]))
+    monkeypatched = ("--dataset_id", str(tmp_path / "pairs"), "--batch_size", "2", "--num_candidates", "2")
+    assert run(tiny_model, tmp_path / "out", *monkeypatched) == 0
+    shown = capsys.readouterr().err
+    assert "12/12" in shown  # 3 samples of 2 candidates with 2 steps each
+    assert "3 of 3 samples done" in shown
+    assert "step" in shown
+
+
 def test_a_song_through_a_pipe(tiny_model, tmp_path):
     audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
     command = [sys.executable, "inference_instruct_pix2pix.py", "--model_id", str(tiny_model), "--audio", "-"]
@@ -403,6 +442,8 @@ def test_a_song_through_a_pipe(tiny_model, tmp_path):
     assert painted.shape == song.shape
     assert (painted != song).any()
     assert b"edit performed" in piped.stderr
+    assert b"/tmp" not in piped.stderr.split(b"result  ")[-1]
+    assert b"\nstdin  " in piped.stderr
 
 
 def test_quiet_says_nothing(tiny_model, tmp_path, capfd):

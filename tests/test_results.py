@@ -43,7 +43,7 @@ def test_a_result_is_finished_refused_or_not_there(tmp_path):
     (tmp_path / "other").mkdir()
     assert not results.is_finished(tmp_path / "other", settings, overwrite=False)
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="isn't a finished result"):
+    with pytest.raises(UserError, match="is not a finished result"):
         results.is_finished(tmp_path / "other", settings, overwrite=False)
     assert results.earlier_seed([tmp_path / "other", folder]) == 3
     assert results.earlier_seed([tmp_path / "other"]) is None
@@ -90,10 +90,10 @@ def test_what_is_not_ours_is_neither_shown_nor_replaced(tmp_path):
     results.write_overview(tmp_path)
     results.check_pages(tmp_path)
     (tmp_path / results.PAGE).write_text("<p>my own page</p>")
-    with pytest.raises(UserError, match="isn't ours"):
+    with pytest.raises(UserError, match="was not written by this tool"):
         results.check_pages(tmp_path)
     (tmp_path / results.PAGE).unlink()
-    with pytest.raises(UserError, match="isn't ours"):
+    with pytest.raises(UserError, match="was not written by this tool"):
         results.check_pages(tmp_path)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
