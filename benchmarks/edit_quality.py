@@ -32,9 +32,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from harness import Records, run_measures
 from held_out import (
     Answer,
-    Records,
     control_answers,
     held_out_pairs,
     load_painter,
@@ -45,12 +45,13 @@ from held_out import (
 )
 from judges import Harmony, StemJudge, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
 
-from riffusion import model, report, stems
+from riffusion import model, stems
 from riffusion.dataset import load_splits
 from riffusion.edits import Edit, apply_edit
+from riffusion.errors import UserError
 from riffusion.metrics import si_sdr
 from riffusion.painting import Painter, Region, open_view
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 from riffusion.samples import Sounding
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings
 from riffusion.schedulers import SCHEDULERS
@@ -63,25 +64,25 @@ BACKINGS = 6  # that one noise is painted over
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--model_id", default="checkpoints/small", help="model folder or Hub name (default: %(default)s)")
     add("--dataset_id", type=Path, required=True, help="folder of held-out pairs")
     add(
         "--train_data_dir", type=Path, help="folder of the pairs learnt from, for the judges (default: train beside it)"
     )
-    add("--root_data_dir", type=Path, help="the held-out songs in stems, at any depth, for `separation`")
+    add("--root_data_dir", type=Path, help="the held-out songs in stems, for `separation` (default: none)")
     add("--measure", nargs="+", choices=MEASURES, default=list(MEASURES), help="what to measure (default: all)")
     add("--max_samples", type=int, default=150, help="pairs of `edits` (default: %(default)s)")
     add("--max_vocals", type=int, default=30, help="backings of what is asked of vocals (default: %(default)s)")
     add("--max_train_stems", type=int, default=3000, help="training stems that judges look at (default: %(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to paint each pair with (default: 0 1 2)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to paint each pair with")
     add("--num_inference_steps", type=int, default=DEFAULT_STEPS, help="denoising steps (default: %(default)s)")
     add("--scheduler", choices=SCHEDULERS, default=DEFAULT_SCHEDULER, help="how they are taken (default: %(default)s)")
     add("--guidance_scale", type=float, help="text guidance (default: the model's)")
     add("--image_guidance_scale", type=float, help="image guidance (default: the model's)")
     add("--batch_size", type=int, default=4, help="pictures sampled together (default: %(default)s)")
-    add("--json", type=Path, help="also write the figures here")
+    add("--json", type=Path, help="also write the figures here (default: print them only)")
     args = parser.parse_args(argv)
     args.train_data_dir = args.train_data_dir or args.dataset_id.parent / "train"
     return args
@@ -89,13 +90,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     bench = open_bench(args)
-    figures = {}
-    for name in args.measure:
-        figures[name] = MEASURES[name](bench, args)
-        print(f"{name}\n{report.table(figures[name])}\n", flush=True)
-        if args.json is not None:
-            report.save_json(args.json, {"settings": vars(args), **figures})
-    return 0
+    return run_measures(args, lambda name: MEASURES[name](bench, args))
 
 
 @dataclass
@@ -116,6 +111,8 @@ class Bench:
         """Pairs that ask for vocals, of as many songs as there are before a second one of any."""
         facts = zip(self.pairs["task"], self.pairs["painted_stem"], self.pairs["song"], strict=True)
         rows = [(row, song) for row, (task, stem, song) in enumerate(facts) if (task, stem) == ("add", "vocals")]
+        if not rows:
+            raise UserError("no held-out pair asks to add vocals")
         seen: Counter[str] = Counter()
         turns = []
         for _, song in rows:
@@ -203,6 +200,8 @@ def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
     harmonies = [Harmony(sounding.backing[0].numpy(), rate) for sounding in soundings]
     true = [melody_of(one) for one in control_answers(soundings, bench.painter.target)["oracle"]]
     songs = pairs["song"]
+    if len(set(songs)) < 2:
+        raise UserError("needs held-out vocals of two songs")
     moved = [next(melody for song, melody in zip(songs, true, strict=True) if song != own) for own in songs]
     sung = {"true vocals": true, "true vocals of another song": moved}
     sung |= {name: [melody_of(one) for one in answers] for name, answers in bench.sung.items()}
@@ -261,21 +260,23 @@ def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
 def measure_separation(bench: Bench, args: argparse.Namespace) -> Records:
     """SI-SDR of what is left by "remove" and "extract", in sound, beside that of the mix as it was."""
     if args.root_data_dir is None:
-        return []
+        raise UserError("needs --root_data_dir, the held-out songs in stems")
     folders = {song.name: song for song in held_out_songs(args.root_data_dir)}
     records = [one for one in bench.pairs.remove_columns(["original_image", "edited_image"]) if one["song"] in folders]
-    rows = []
+    rows: Records = []
     for task in ("remove", "extract"):
         asked = [one for one in records if one["task"] == task][: args.max_vocals]
-        figures = []
-        for record in tqdm(asked, desc=task):
-            figures.append(separate(record, folders[record["song"]], bench))
+        if not asked:
+            continue
+        figures = [separate(record, folders[record["song"]], bench) for record in tqdm(asked, desc=task)]
         before, after = np.array(figures).T
         rows.append(
             {"task": task, "clips": len(asked), "SI-SDR of the mix, dB": float(np.median(before))}
             | {"of the result, dB": float(np.median(after)), "better by, dB": float(np.median(after - before))}
             | {"better in %": percent(list(after > before))}
         )
+    if not rows:
+        raise UserError(f'{args.root_data_dir}: no "remove" or "extract" of {args.dataset_id} is of a song there')
     return rows
 
 
@@ -308,6 +309,8 @@ def training_stems(args: argparse.Namespace, kinds: tuple[str, ...]) -> tuple[li
     rows = next(iter(pairs.values()))
     chosen = [row for row, stem in enumerate(rows["painted_stem"]) if stem in kinds]
     chosen = np.random.default_rng(0).permutation(chosen)[: args.max_train_stems].tolist()
+    if not chosen:
+        raise UserError(f"{args.train_data_dir}: no pair paints {' or '.join(kinds)}")
     some = rows.select(chosen)
     return [one["edited_image"] for one in tqdm(some, desc="training stems")], some["painted_stem"]
 

@@ -20,8 +20,6 @@ from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
 from riffusion.sampling import Settings, edit_images
 from riffusion.spectrogram import SpectrogramConverter
 
-Records = list[dict[str, object]]
-
 
 def held_out_pairs(dataset_id: str | Path) -> datasets.Dataset:
     """A folder's held-out pairs, or all there are, in a random order that is the same every time."""
@@ -108,14 +106,16 @@ def paint(
     names = noises or [sounding.sample.sha256 for sounding in soundings]
     answers = []
     label = f"{settings.num_inference_steps} steps of {settings.scheduler}, seed {settings.seed}"
-    for first in tqdm(range(0, len(soundings), painter.batch_size), desc=label):
-        batch = soundings[first : first + painter.batch_size]
-        originals = [sounding.sample.original for sounding in batch]
-        prompts = [prompt or sounding.sample.prompt for sounding in batch]
-        unedited = unedited_images(originals, painter)
-        painted = edit_images(painter.pipeline, originals, prompts, names[first : first + len(batch)], settings)
-        parts = zip(batch, unedited, painted, strict=True)
-        answers += [answer(sounding, before, picture, painter.target) for sounding, before, picture in parts]
+    with tqdm(total=len(soundings) * settings.num_inference_steps, unit="step", desc=label) as bar:
+        for first in range(0, len(soundings), painter.batch_size):
+            batch = soundings[first : first + painter.batch_size]
+            originals = [sounding.sample.original for sounding in batch]
+            prompts = [prompt or sounding.sample.prompt for sounding in batch]
+            own_names = names[first : first + len(batch)]
+            unedited = unedited_images(originals, painter)
+            painted = edit_images(painter.pipeline, originals, prompts, own_names, settings, bar)
+            parts = zip(batch, unedited, painted, strict=True)
+            answers += [answer(sounding, before, picture, painter.target) for sounding, before, picture in parts]
     return answers
 
 
