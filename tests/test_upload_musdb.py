@@ -176,7 +176,7 @@ def test_the_card_counts_and_tells_the_flags(pairs, parquet):
         assert {task.strip() for _, task, _, _ in counts} == set(split["task"])
         assert sum(int(count) for _, _, count, _ in counts) == len(split)
     assert "| frame_len_seconds | 0.63 |" in card.text and str(pairs.parent) not in card.text
-    assert "| max_examples | - |" in card.text and "None" not in card.text
+    assert "| max_examples | - |" in card.text and "| None |" not in card.text
 
 
 def test_bad_input_is_refused(pairs, tmp_path, capsys):
