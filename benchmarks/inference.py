@@ -229,9 +229,10 @@ def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
             other = folder / name / path.relative_to(folder / "batch 1")
             equal &= path.is_dir() or (other.exists() and path.read_bytes() == other.read_bytes())
             if path.name == "stem.png" and kept_first(other.parent):
-                differences.append(np.abs(grey([Image.open(path)]) - grey([Image.open(other)])).max())
+                differences.append(int(np.abs(grey([Image.open(path)]) - grey([Image.open(other)])).max()))
+        largest = max(differences, default=None)  # no result may be its first attempt
         rows.append(
-            {"run": name, "samples": len(differences), "largest difference, grey levels": int(max(differences))}
+            {"run": name, "samples": len(differences), "largest difference, grey levels": largest}
             | {"all files the same": "yes" if equal else "no"}
         )
     return [*rows, another_order(args)]
