@@ -13,10 +13,11 @@ from PIL import Image
 
 import inference_instruct_pix2pix
 import preprocess_musdb
-from riffusion import audio
+from riffusion import audio, model
 from riffusion.canvas import lay_windows
 from riffusion.dataset import load_splits
 from riffusion.errors import UserError
+from riffusion.spectrogram import SpectrogramParams
 
 ROOT = Path(__file__).parent.parent
 
