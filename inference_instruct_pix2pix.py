@@ -31,7 +31,8 @@ from tqdm import tqdm
 
 from riffusion import audio, columns, model, report, results
 from riffusion.attempts import Attempt, Tried, best, is_settled, plan_rounds
-from riffusion.dataset import held_out_split, load_splits, require_columns
+from riffusion.dataset import held_out_split
+from riffusion.dataset_check import open_pairs
 from riffusion.downmix import mixed_blocks
 from riffusion.edits import SEPARATING, TASKS
 from riffusion.errors import UserError
@@ -43,7 +44,7 @@ from riffusion.painting import Painter, Region, open_view, unedited_images
 from riffusion.pair import save_png
 from riffusion.processes import Share, this_share
 from riffusion.runtime import PRECISIONS, Help, choose_dtype, hide_library_progress, run_script, torch_device
-from riffusion.samples import OUTSIDE, PAIR_COLUMNS, Sample, Sounding, read_samples
+from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
 from riffusion.schedulers import SCHEDULERS
 from riffusion.songs import MOST_BYTES, STDIN, InputSong, find_songs, read_song
@@ -232,9 +233,8 @@ def piped(args: argparse.Namespace) -> bool:
 def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namespace) -> list[InputSong] | list[Sample]:
     """What is to be painted into, all of it looked at: bad input is told before any work. Raises UserError."""
     if args.audio is None:
-        splits = load_splits(args.dataset_id)
+        splits = open_pairs(args.dataset_id, tell=lambda note: args.quiet or print(note))
         records: datasets.Dataset = held_out_split(splits) or next(iter(splits.values()))
-        require_columns(records, PAIR_COLUMNS)
         samples = read_samples(records.select(range(min(args.max_samples, len(records)))), args.task)
         drawn = replace(samples[0].params, num_frames=params.num_frames)
         if drawn != params:

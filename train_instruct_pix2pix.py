@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from riffusion import adapt, checkpoints, hub, latents, model, monitor, report
 from riffusion.cache import Cache
-from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns
+from riffusion.dataset import dataset_target, held_out_split, read_pair_picture
+from riffusion.dataset_check import open_pairs
 from riffusion.errors import UserError
 from riffusion.examples import TrainingExamples
 from riffusion.objective import Objective, diffusion_loss
@@ -139,7 +140,7 @@ class Run:
 
 def main(args: argparse.Namespace) -> int:
     accelerator = make_accelerator(args)
-    splits = load_splits(str(args.train_data_dir or args.dataset_name), args.cache_dir)
+    splits = load_pairs(accelerator, args)
     pairs = training_pairs(splits, args)
     parts = load_parts(args)
     steps = plan_steps(len(pairs), accelerator, args)
@@ -198,11 +199,17 @@ def public_settings(args: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in vars(args).items() if not unused.get(name)}
 
 
+def load_pairs(accelerator: Accelerator, args: argparse.Namespace) -> datasets.DatasetDict:
+    """All pairs by split, each looked at."""
+    pictures, texts = (args.original_image_column, args.edited_image_column), (args.edit_prompt_column,)
+    name = str(args.train_data_dir or args.dataset_name)
+    return open_pairs(name, args.cache_dir, pictures, texts, tell=accelerator.print)
+
+
 def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> datasets.Dataset:
     """The pairs to learn from: the train split, or the only one."""
     pairs = splits["train"] if "train" in splits else next(iter(splits.values()))
-    require_columns(pairs, [args.original_image_column, args.edited_image_column, args.edit_prompt_column])
-    height = pairs[0][args.original_image_column].height
+    height = read_pair_picture(pairs, 0, args.original_image_column).height
     if height != args.resolution:
         raise UserError(
             f"pictures are {height} pixels high and --resolution says {args.resolution}: resizing a spectrogram "
@@ -242,7 +249,7 @@ def examples_a_step(accelerator: Accelerator, args: argparse.Namespace) -> int:
 
 def model_facts(pairs: datasets.Dataset, args: argparse.Namespace) -> model.ModelFacts:
     """What inference has to know: the pairs' target and params, and the guidance of the model we start from."""
-    picture = pairs[0][args.original_image_column]
+    picture = read_pair_picture(pairs, 0, args.original_image_column)
     params = replace(SpectrogramParams.from_exif(picture.getexif()), num_frames=picture.width)
     base = model.load_facts(args.pretrained_model_name_or_path, args.revision, args.cache_dir)
     return replace(base, target=dataset_target(pairs), params=params)
@@ -304,7 +311,7 @@ def make_examples(pairs: datasets.Dataset, run: Run, args: argparse.Namespace) -
     sources += latents.text_sources(token_ids, parts.text_encoder, None if args.train_text_encoder else cache)
     if cache is not None:
         parts.vae.to("cpu")
-    shape = latents.latent_shape(parts.vae, pairs[0][run.columns.original])
+    shape = latents.latent_shape(parts.vae, read_pair_picture(pairs, 0, run.columns.original))
     timesteps = parts.noise_scheduler.config.num_train_timesteps
     return TrainingExamples(sources, shape, timesteps, args.conditioning_dropout_prob, args.seed, args.timestep_shift)
 

@@ -27,12 +27,14 @@ from huggingface_hub import DatasetCardData
 from tqdm import tqdm
 
 from riffusion import hub, report
-from riffusion.dataset import identify_picture, load_splits, require_columns
+from riffusion.dataset import identify_picture
+from riffusion.dataset_check import open_pairs
 from riffusion.errors import UserError
+from riffusion.picture_file import verify_checksums
 from riffusion.runtime import Help, run_script
 
 REPO_ID = "musdb18-spec-pix2pix"
-COLUMNS = ("original_image", "original_prompt", "edit_prompt", "edited_prompt", "edited_image")
+TEXTS = ("original_prompt", "edit_prompt", "edited_prompt")
 COUNTED_COLUMNS = ("painted_stem", "task", "song")
 SHARD_BYTES = 300_000_000  # of pictures in a Parquet file, about
 BATCH_PAIRS = 100  # in memory at a time, and in a row group: 20 MB of pictures
@@ -107,9 +109,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> int:
     data_root = args.data_root.resolve()
     folder = args.output_dir or data_root.with_name(f"{data_root.name}-parquet")
-    splits = first_pairs(load_splits(str(data_root)), args.num_samples_to_use)
-    for split in splits.values():
-        require_columns(split, COLUMNS)
+    splits = first_pairs(open_pairs(str(data_root), texts=TEXTS), args.num_samples_to_use)
     print(report.table([{"split": name, "pairs": len(split)} for name, split in splits.items()]))
     write_dataset(splits, folder, data_root)
     if args.output_dir is None or args.repo_id is not None:
@@ -205,10 +205,19 @@ def write_shard(rows: datasets.Dataset, path: Path) -> None:
     try:
         with pq.ParquetWriter(part, schema, **options) as writer:
             for batch in batches(rows):
-                writer.write_table(embed_table_storage(batch))
+                writer.write_table(embed_pictures(batch, rows.features))
         part.replace(path)
     except OSError as error:
         raise UserError(f"{path}: can't write this file ({error})") from error
+
+
+def embed_pictures(batch: pa.Table, features: datasets.Features) -> pa.Table:
+    """Rows with the pictures' bytes in them. Raises UserError if one is damaged."""
+    whole = embed_table_storage(batch)
+    for name in (name for name, feature in features.items() if isinstance(feature, datasets.Image)):
+        for known, picture in zip(batch[name].to_pylist(), whole[name].to_pylist(), strict=True):
+            verify_checksums(picture["bytes"], known["path"])
+    return whole
 
 
 def dataset_card(splits: datasets.DatasetDict, folder: Path, data_root: Path) -> str:

@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from riffusion import audio, report
+from riffusion.dataset import read_pair_picture
 from riffusion.examples import TrainingExamples
 from riffusion.image import SpectrogramImageConverter
 from riffusion.latents import Columns
 from riffusion.model import ModelFacts, Parts, pipeline_from_parts
 from riffusion.objective import Objective, diffusion_loss
 from riffusion.sampling import DEFAULT_STEPS, choose_settings, edit_images
-from riffusion.spectrogram import ExifTags
+from riffusion.spectrogram import max_value_from_exif
 
 WATCHED_PAIRS = 64  # of held-out and as many of training pairs, each with its own noise and timestep for good
 STALE_LOOKS = 3  # looks without a better held-out loss after which every further one says so
@@ -132,14 +133,17 @@ def paint_records(
 ) -> list[list[Image.Image]]:
     """Input, painted picture and target of the first records, by their own instructions or by `prompt`."""
     records = watched.records.select(range(min(count, len(watched.records))))
-    originals = list(records[watched.columns.original])
+    originals, edits = (
+        [read_pair_picture(records, row, column) for row in range(len(records))]
+        for column in (watched.columns.original, watched.columns.edited)
+    )
     prompts = [prompt or own for own in records[watched.columns.prompt]]
     names = [f"validation {number}" for number in range(len(prompts))]
     settings = choose_settings(facts, None, None, DEFAULT_STEPS, seed)
     home = parts.vae.device
     painted = edit_images(pipeline_from_parts(parts).to(parts.unet.device), originals, prompts, names, settings)
     parts.vae.to(home)
-    rows = zip(originals, painted, records[watched.columns.edited], strict=True)
+    rows = zip(originals, painted, edits, strict=True)
     return [list(row) for row in rows]
 
 
@@ -155,7 +159,7 @@ def show_records(
         board.add_image("input, painted, target", np.asarray(strip)[None], step)
     converter = SpectrogramImageConverter(facts.params, accelerator.device.type)
     for number, (original, painted, target) in enumerate(rows):
-        scale = original.getexif().get(ExifTags.MAX_VALUE)
+        scale = max_value_from_exif(original.getexif())
         sounds = {"input": original, "target": target, f"step-{step}": painted}
         missing = [name for name in sounds if not (folder / f"record-{number}-{name}.wav").exists()]
         for name in missing:  # inputs and targets stay the same: they are sounded once

@@ -12,6 +12,8 @@ from riffusion.report import write_atomically
 
 TARGETS = ("mix", "stem")  # the edited picture is backing + stem, or the painted stem alone
 METADATA = "metadata.jsonl"
+PAIR_PICTURES = ("original_image", "edited_image")  # columns
+PAIR_TEXTS = ("edit_prompt",)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from riffusion.canvas import Canvas, hat
 from riffusion.errors import UserError
+from riffusion.image import colours
 from riffusion.latents import encode_originals, encode_texts, latent_factor, picture_pixels, tokenize
 from riffusion.model import ModelFacts
 from riffusion.schedulers import DRAWING, make_scheduler
@@ -100,7 +101,7 @@ def encode_images(pipeline: Pipeline, images: list[Image.Image]) -> Tensor:
     latents = []
     for image in images:
         padded = Image.new("RGB", (width, height), "white")
-        padded.paste(image.convert("RGB"))
+        padded.paste(colours(image))
         latents.append(encode_originals(pipeline.vae, picture_pixels(padded)[None])["original"].float())
     return torch.cat(latents)
 
