@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import datasets
 import pyarrow as pa
@@ -26,7 +27,7 @@ from riffusion.picture_file import read_picture
 LINKS = "links"  # folder of the cache
 ROWS_AT_ONCE = 1000  # in a batch of an Arrow file
 DATA_ENDINGS = (".parquet", ".arrow", ".csv", ".zip", ".tar")  # of files that may hold records
-PATTERN = frozenset("*?[]!{}")  # letters that make a path a pattern
+PATTERN = frozenset("*?[]!{}\n\r")  # letters that make a path a pattern, or aren't found by one
 SPLIT_OF_SUBSET = {"train": "train", "valid": "validation", "test": "test"}  # as `datasets` names MUSDB18's subsets
 
 
@@ -110,10 +111,15 @@ def load_files(folder: Path, cache: Path) -> datasets.DatasetDict:
 
 
 def literal_folder(folder: Path, cache: Path) -> Path:
-    """The folder, or a link to it where `datasets` would take its path for a pattern or can't hold it."""
-    if not PATTERN.intersection(str(folder)) and is_plain(str(folder)):
+    """The folder, or one of links to its files where `datasets` would take a name for a pattern or can't hold it."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    if all(is_plain(str(path)) and not PATTERN.intersection(str(path)) for path in (folder, *files)):
         return folder
-    return make_link(cache / LINKS / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16] / "folder", folder)
+    identity = [(os.fsencode(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    links = cache / LINKS / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+    for path in files:
+        make_link(links.joinpath(*(quote(os.fsencode(part)) for part in path.relative_to(folder).parts)), path)
+    return links
 
 
 @functools.cache

@@ -133,11 +133,12 @@ class Reader:
         keys = {column: key for key, column in ORIGINAL_KEYS.items() if original}
         for column in self.pictures:
             if row.get(column) is None:
-                raise record.refused(f"has no {keys.get(column, column + FILE_NAME)!r}, {has}")
+                key = keys.get(column, column + FILE_NAME)
+                raise record.refused(f"has no column {column}: {key!r} is missing or empty, {has}")
         for column in self.required_texts:
             if not isinstance(row.get(column), str):
-                found = f"{column!r} is {row[column]!r:.40} and not a text" if column in row else f"has no {column!r}"
-                raise record.refused(f"{found}, {has}")
+                held = f"{column!r} is {row.get(column)!r:.40} and not a text"
+                raise record.refused(f"{held if column in row else f'has no column {column}'}, {has}")
 
     def _picture(self, record: Record, key: str) -> str:
         """The path of a picture that a record names. Raises UserError if it isn't there."""
@@ -261,10 +262,15 @@ def make_table(rows: list[dict], pictures: Sequence[str], file: Path) -> pa.Tabl
                 parts = [pa.nulls(len(rows), pa.binary()), pa.array(values, pa.string())]
                 columns[name] = pa.StructArray.from_arrays(parts, ["bytes", "path"])
             else:
-                columns[name] = pa.array(values)
-        except (pa.ArrowException, UnicodeEncodeError) as error:
+                columns[name] = pa.array([_as_utf8(value) if isinstance(value, str) else value for value in values])
+        except pa.ArrowException as error:
             raise UserError(f"{file}: {name!r} isn't the same kind of value in all lines ({error})") from error
     return pa.table(columns)
+
+
+def _as_utf8(text: str) -> str:
+    """A text that Arrow can hold: of a file's name that isn't UTF-8 the other bytes become question marks."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _agreeing(schema: pa.Schema, other: pa.Schema, file: Path) -> pa.Schema:

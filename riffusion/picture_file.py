@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -77,7 +78,9 @@ def read_header(picture: dict, name: str = "") -> Header:
         head, tail = _ends(picture)
         header, whole = _parse(head, tail)
         if header is None or not whole:
-            image = Image.open(_source(picture)) if whole else read_picture(picture, name)
+            if not whole:
+                _read_all(picture, name)
+            image = Image.open(_source(picture))
             exif = image.getexif()
             header = Header(image.mode, image.size, {tag: exif[tag] for tag in ExifTags if tag in exif})
     except UserError:
@@ -85,6 +88,14 @@ def read_header(picture: dict, name: str = "") -> Header:
     except DAMAGE as error:
         raise UserError(f"{_named(picture, name)}: {_reason(error)}") from error
     return header
+
+
+def _read_all(picture: dict, name: str) -> None:
+    """Decode a picture, and look at its checksums: PIL takes what it got for a picture whose rest is zeros."""
+    read_picture(picture, name)
+    source = _source(picture)
+    data = Path(source).read_bytes() if isinstance(source, str) else source.getvalue()
+    verify_checksums(data, _named(picture, name))
 
 
 def _source(picture: dict) -> str | io.BytesIO:
