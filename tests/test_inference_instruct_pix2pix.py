@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, TINY_CLIP, tone, write_song
+from conftest import RATE, TINY_CLIP, tone, write_original_folder, write_pair_folder, write_song
 from PIL import Image
 
 import inference_instruct_pix2pix
@@ -179,6 +179,28 @@ def test_a_datasets_samples_have_candidates_whatever_the_batch_and_the_order(tin
         assert record["kept attempt"] == again["kept attempt"]
         one, other = (grey(folder / "stem.png") for folder in folders)
         assert np.abs(one - other).max() <= 1
+
+
+@pytest.mark.parametrize("ending", ["jpg", "gif"])
+def test_the_original_projects_pictures_are_painted_over(tiny_model, tmp_path, capsys, ending):
+    folder = write_original_folder(tmp_path / "train", ending=ending)
+    assert run(tiny_model, tmp_path / "out", "--dataset_id", str(folder), "--max_samples", "1") == 0
+    assert capsys.readouterr().out.count({"jpg": "16-bit integers", "gif": "are assumed"}[ending]) == 1
+    (sample,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    original = np.asarray(Image.open(folder / "input_image" / f"s0_f0_e0.{ending}").convert("L"), int)
+    assert np.abs(grey(sample / "original.png") - original).max() <= 1
+
+
+def test_a_damaged_picture_is_named(tiny_model, tmp_path):
+    folder = write_pair_folder(tmp_path / "set" / "Song")
+    picture = folder / "1_in.png"
+    content = bytearray(picture.read_bytes())
+    content[len(content) // 2] ^= 1
+    for bad in (content, content[:2000]):
+        picture.write_bytes(bad)
+        with pytest.raises(UserError, match=f"^{picture}: can't read this picture"):
+            run(tiny_model, tmp_path / "out", "--dataset_id", str(tmp_path / "set"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_half_the_bits_paint_nearly_the_same(tiny_model, tmp_path):

@@ -99,7 +99,10 @@ def test_pictures_that_moved_are_found_again(tmp_path):
         ('{"original_image_file_name": "0_in.p', "line 3: isn't JSON"),
         ('["a", "list"]', "line 3: .*isn't a JSON object"),
         (b"\xff\xfe\x00", "line 3: isn't JSON"),
-        ('{"original_image_file_name": "0_in.png", "edit_prompt": "x"}', "line 3: has no 'edited_image_file_name'"),
+        (
+            '{"original_image_file_name": "0_in.png", "edit_prompt": "x"}',
+            "line 3: has no column edited_image: 'edited_image_file_name' is missing",
+        ),
         (
             '{"original_image_file_name": "0_in.png", "edited_image_file_name": null, "edit_prompt": "x"}',
             "line 3: has no",
@@ -113,13 +116,13 @@ def test_pictures_that_moved_are_found_again(tmp_path):
         ('{"original_image_file_name": "/etc/passwd", "edited_image_file_name": "0_in.png"}', "line 3: .*outside"),
         (
             '{"original_image_file_name": "0_in.png", "edited_image_file_name": "0_in.png"}',
-            "line 3: has no 'edit_prompt'",
+            "line 3: has no column edit_prompt",
         ),
         (
             '{"original_image_file_name": "0_in.png", "edited_image_file_name": "0_in.png", "edit_prompt": 7}',
             "line 3: 'edit_prompt' is 7 and not a text",
         ),
-        ('{"edit_prompt": "x"}', "line 3: has no 'original_image_file_name'"),
+        ('{"edit_prompt": "x"}', "line 3: has no column original_image"),
         (
             '{"original_image_file_name": "0_in.png", "edited_image_file_name": "0_in.png",'
             ' "edit_prompt": "", "task": 3}',

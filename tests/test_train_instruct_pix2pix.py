@@ -14,7 +14,7 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from conftest import TINY_CLIP, write_song
+from conftest import TINY_CLIP, cut, write_original_folder, write_pair_folder, write_song
 from diffusers import PNDMScheduler, StableDiffusionInstructPix2PixPipeline
 from loopback_hub import USER, client_environment, loopback_hub
 from PIL import Image
@@ -297,6 +297,31 @@ def test_only_the_newest_checkpoints_stay(pairs, tiny_base, tmp_path):
     flags = ("--max_train_steps", "4", "--checkpointing_steps", "1", "--checkpoints_total_limit", "2")
     output = train(pairs, tiny_base, tmp_path / "out", *flags)
     assert {path.name for path in output.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}
+
+
+@pytest.mark.parametrize("flags", [(), ("--no_cache", "--dataloader_num_workers", "1")])
+def test_the_original_projects_pairs_are_trained_on(tiny_base, tmp_path, capsys, flags):
+    folder = write_original_folder(tmp_path / "musdb-pix2pix" / "train")
+    output = train(folder, tiny_base, tmp_path / "out", "--max_train_steps", "1", *flags)
+    assert capsys.readouterr().out.count("16-bit integers") == 1
+    facts = model.load_facts(str(output))
+    assert facts.target == "mix" and facts.params.num_frames == 64
+
+
+@pytest.mark.parametrize("flags", [(), ("--no_cache",), ("--dataloader_num_workers", "1")])
+def test_a_damaged_picture_is_named(tiny_base, tmp_path, flags):
+    folder = write_pair_folder(tmp_path / "set" / "train" / "Song", 4)
+    picture = folder / "2_out.png"
+    content = bytearray(picture.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle: its ends are those of a whole one
+    picture.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{picture}: can't read this picture") as error:
+        train(tmp_path / "set", tiny_base, tmp_path / "out", "--max_train_steps", "4", *flags)
+    assert "\n" not in str(error.value)
+    cut(picture)
+    with pytest.raises(UserError, match=f"^{picture}: can't read this picture"):
+        train(tmp_path / "set", tiny_base, tmp_path / "new", *flags)
+    assert not (tmp_path / "new").exists()
 
 
 def test_bad_input_is_one_clear_line(pairs, tiny_base, tmp_path, monkeypatch):
