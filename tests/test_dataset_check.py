@@ -8,6 +8,7 @@ import datasets
 import numpy as np
 import pytest
 from conftest import cut, write_original_folder, write_pair_folder, write_picture
+from datasets.table import embed_table_storage
 from PIL import Image
 
 from riffusion.dataset import load_splits
@@ -133,6 +134,7 @@ def as_parquet(folder: Path, cache: Path, without_prompt: int | None = None) -> 
     split = load_splits(str(folder), cache)["train"]
     prompts = [None if row == without_prompt else text for row, text in enumerate(split["edit_prompt"])]
     split = split.remove_columns("edit_prompt").add_column("edit_prompt", prompts)
+    split = split.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
     split.to_parquet(folder.with_suffix(".parquet"))
     shutil.rmtree(folder)
     folder.mkdir()
