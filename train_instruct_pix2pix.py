@@ -140,7 +140,11 @@ class Run:
 
 def main(args: argparse.Namespace) -> int:
     accelerator = make_accelerator(args)
-    splits = load_pairs(accelerator, args)
+    name, pictures = (
+        str(args.train_data_dir or args.dataset_name),
+        (args.original_image_column, args.edited_image_column),
+    )
+    splits = open_pairs(name, args.cache_dir, pictures, [args.edit_prompt_column], accelerator.print)
     pairs = training_pairs(splits, args)
     parts = load_parts(args)
     steps = plan_steps(len(pairs), accelerator, args)
@@ -197,13 +201,6 @@ def public_settings(args: argparse.Namespace) -> dict[str, object]:
     """The settings to show and to publish, without those that another one overrides."""
     unused = {"hub_token": True, "dataset_name": args.train_data_dir, "num_train_epochs": args.max_train_steps}
     return {name: value for name, value in vars(args).items() if not unused.get(name)}
-
-
-def load_pairs(accelerator: Accelerator, args: argparse.Namespace) -> datasets.DatasetDict:
-    """All pairs by split, each looked at."""
-    pictures, texts = (args.original_image_column, args.edited_image_column), (args.edit_prompt_column,)
-    name = str(args.train_data_dir or args.dataset_name)
-    return open_pairs(name, args.cache_dir, pictures, texts, tell=accelerator.print)
 
 
 def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> datasets.Dataset:

@@ -1,7 +1,6 @@
 """Datasets of pairs: a preprocessed folder, Parquet files or a name on the Hub."""
 
 import atexit
-import contextlib
 import csv
 import functools
 import hashlib
@@ -17,7 +16,7 @@ import datasets
 import pyarrow as pa
 from PIL import Image
 
-from riffusion import hub
+from riffusion import hub, report
 from riffusion.errors import UserError
 from riffusion.instructions import MUSDB_LABELS
 from riffusion.pair import METADATA
@@ -80,22 +79,17 @@ def read_pairs(folder: Path, listing: Listing, reader: Reader, cache: Path) -> d
 
 def write_tables(tables: dict[str, pa.Table], folder: Path) -> None:
     """Write a folder of Arrow files, whole or not at all. Raises UserError if it can't be."""
+    report.make_folder(folder.parent)
+    aside = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent))
-        try:
-            for split, table in tables.items():
-                with (
-                    pa.OSFile(str(aside / f"{split}.arrow"), "wb") as file,
-                    pa.ipc.new_stream(file, table.schema) as out,
-                ):
-                    out.write_table(table, max_chunksize=ROWS_AT_ONCE)
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        for split, table in tables.items():
+            with pa.OSFile(str(aside / f"{split}.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+                out.write_table(table, max_chunksize=ROWS_AT_ONCE)
+        aside.rename(folder)
     except OSError as error:
-        raise UserError(f"{folder}: can't be written ({error.strerror or error})") from error
+        shutil.rmtree(aside, ignore_errors=True)
+        if not folder.is_dir():  # no other process was faster
+            raise UserError(f"{folder}: can't be written ({error.strerror or error})") from error
 
 
 def load_files(folder: Path, cache: Path) -> datasets.DatasetDict:

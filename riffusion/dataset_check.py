@@ -135,7 +135,7 @@ def check_pictures(splits: datasets.DatasetDict, name: str, columns: Sequence[st
 
     Raises UserError if one can't be read, or if they aren't all of one size and drawn alike.
     """
-    pictures = {place: picture for place, picture in each_picture(splits, name, columns)}
+    pictures = dict(each_picture(splits, name, columns))
     with ThreadPoolExecutor(THREADS) as pool:
         remembered = cache / "checked" / f"{fingerprint(splits, columns, pictures, pool)}.json"
         if remembered.is_file():
@@ -156,8 +156,10 @@ def check_pictures(splits: datasets.DatasetDict, name: str, columns: Sequence[st
     return found
 
 
-def each_picture(splits: datasets.DatasetDict, name: str, columns: Sequence[str]) -> Iterator[tuple[str, dict]]:
-    """A name for messages, its path if it is a file, and an undecoded `datasets.Image` with a buffer as `bytes`."""
+def each_picture(
+    splits: datasets.DatasetDict, name: str, columns: Sequence[str]
+) -> Iterator[tuple[str, memoryview | None]]:
+    """A picture's name and bytes, or a file's path and None."""
     for split_name, split in splits.items():
         for column in columns:
             row = 0
@@ -167,20 +169,25 @@ def each_picture(splits: datasets.DatasetDict, name: str, columns: Sequence[str]
                     inside = contents.null_count < len(contents)
                     for place, path in enumerate(paths):
                         data = contents[place].as_buffer() if inside else None
+                        if data is None and path is not None:
+                            yield path, None
+                            continue
                         shown = f"{name}, split {split_name}, row {row + place}: {column}"
-                        if data is None and path is None:
+                        if data is None:
                             raise UserError(f"{shown} is missing")
-                        view = None if data is None else memoryview(data)
-                        yield (path if view is None else shown), {"bytes": view, "path": path}
+                        yield shown, memoryview(data)
                     row += len(paths)
 
 
 def fingerprint(
-    splits: datasets.DatasetDict, columns: Sequence[str], pictures: dict[str, dict], pool: ThreadPoolExecutor
+    splits: datasets.DatasetDict,
+    columns: Sequence[str],
+    pictures: dict[str, memoryview | None],
+    pool: ThreadPoolExecutor,
 ) -> str:
     """What changes with any picture: its file's size or time, or those of the Arrow files that hold it."""
     digest = hashlib.sha256(repr((CHECK_VERSION, tuple(columns))).encode())
-    files = [picture["path"] for picture in pictures.values() if picture["bytes"] is None]
+    files = [name for name, data in pictures.items() if data is None]
     if len(files) < len(pictures):
         held = [(split_name, len(split)) for split_name, split in splits.items()]
         digest.update(repr((held, pictures.keys())).encode())
@@ -202,12 +209,12 @@ def _identities(files: list[str]) -> bytes:
     return "".join(lines).encode()
 
 
-def look(pictures: list[tuple[str, dict]]) -> Census:
+def look(pictures: list[tuple[str, memoryview | None]]) -> Census:
     """Look at the ends of some pictures."""
     census = Census(pictures=len(pictures))
-    for name, picture in pictures:
+    for name, data in pictures:
         try:
-            header = read_header(picture, name)
+            header = read_header({"bytes": data, "path": None if data is not None else name}, name)
             params = params_of(tuple(header.tags.items()))
             require_readable(header, params)
         except UserError as error:

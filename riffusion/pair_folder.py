@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from riffusion.pair import METADATA
 FILE_NAME = "_file_name"  # a key that ends so names a picture, as in `datasets`
 ORIGINAL_KEYS = {"input_file_path": "original_image", "edited_file_path": "edited_image"}  # the original project's
 ORIGINAL_TEXTS = ("original_prompt", "edited_prompt")  # columns that it filled with the instruction
+RECORDS_AT_ONCE = 2000  # in memory as Python's objects, ten times as large
 SPLIT_WORDS = {  # those of `datasets`
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
@@ -215,16 +217,22 @@ def read_tables(folder: Path, files: Sequence[Path], reader: Reader, home: dict[
     schema = pa.schema([])
     for file in files:
         split = split_of_folders(file.parent.relative_to(folder))
-        rows: dict[str, list[dict]] = defaultdict(list)
-        for record in read_records(file):
-            row = reader.row(record)
-            song = row.get("song")
-            rows[home.get(song, split) if isinstance(song, str) else split].append(row)
-        for name, part in rows.items():
-            table = make_table(part, reader.pictures, file)
-            schema = _agreeing(schema, table.schema, file)
-            tables[name].append(table)
+        for records in _several(read_records(file), RECORDS_AT_ONCE):
+            rows: dict[str, list[dict]] = defaultdict(list)
+            for record in records:
+                row = reader.row(record)
+                song = row.get("song")
+                rows[home.get(song, split) if isinstance(song, str) else split].append(row)
+            for name, part in rows.items():
+                table = make_table(part, reader.pictures, file)
+                schema = _agreeing(schema, table.schema, file)
+                tables[name].append(table)
     return {name: _joined(tables[name], schema, reader.pictures) for name in SPLIT_WORDS if name in tables}
+
+
+def _several(records: Iterator[Record], count: int) -> Iterator[list[Record]]:
+    while some := list(itertools.islice(records, count)):
+        yield some
 
 
 def split_of_folders(relative: Path) -> str:
