@@ -30,6 +30,7 @@ from riffusion.errors import UserError
 from riffusion.image import SpectrogramImageConverter
 from riffusion.pair import save_png
 from riffusion.report import make_folder
+from riffusion.room import writing
 from riffusion.runtime import Help, run_script, torch_device
 from riffusion.spectrogram import ExifTags, SpectrogramParams, mel_filters
 
@@ -133,10 +134,7 @@ def audio_to_image(args: argparse.Namespace) -> int:
     waveform = load_channels(args.audio, params)
     require_writable(args.image)
     image = SpectrogramImageConverter(params, args.device).spectrogram_image_from_audio(waveform)
-    try:
-        save_png(image, args.image)
-    except OSError as error:
-        raise UserError(f"{args.image}: can't write this file ({error.strerror or error})") from error
+    save_png(image, args.image)
     print(f"{args.image}: {image.width} x {image.height} pixels, {waveform.shape[1] / params.sample_rate:.2f} s")
     return 0
 
@@ -283,10 +281,8 @@ def save_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
     kind, subtype = FORMATS[path.suffix[1:].lower()]
     with soundfile.SoundFile(encoded, "w", rate, len(waveform), subtype or "PCM_16", format=kind) as file:
         write_integers(file, to_integers(waveform), 16)
-    try:
+    with writing(path, encoded.getbuffer().nbytes):
         path.write_bytes(encoded.getbuffer())
-    except OSError as error:
-        raise UserError(f"{path}: can't write this file ({error.strerror})") from error
 
 
 if __name__ == "__main__":

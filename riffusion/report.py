@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import platform
 import re
 import shutil
 import textwrap
@@ -11,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from riffusion.errors import UserError
+from riffusion.room import writing
 
 CAPTION_SIZE = 15  # pixels
 CAPTION_LINES = 3
@@ -22,10 +25,22 @@ HARD_SPACE = "\N{NO-BREAK SPACE}"  # where a line must not end
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file aside and rename it: it is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    """Write a text file aside and rename it: it is there whole or not at all, whoever else writes it.
+
+    Raises UserError if it can't be written, as on a full disk.
+    """
+    part = part_of(path)
+    with writing(path, len(text)):
+        try:
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """The name of a file while it is written; another run, on another machine, has another."""
+    return path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.part")
 
 
 def save_json(path: Path, value: object) -> None:
@@ -99,7 +114,8 @@ def save_animation(path: Path, pictures: dict[str, Image.Image]) -> None:
         frame.paste(picture.convert("L").resize((width, picture.height)), (0, CAPTION_SIZE + 8))
         ImageDraw.Draw(frame).text((4, 2), name, fill=0, font=ImageFont.load_default(CAPTION_SIZE))
         frames.append(frame)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=ANIMATION_MS, loop=0, quality=80)
+    with writing(path):
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=ANIMATION_MS, loop=0, quality=80)
 
 
 def table(rows: list[dict[str, object]], width: int | None = None) -> str:
