@@ -150,6 +150,8 @@ def main(args: argparse.Namespace) -> int:
     steps = plan_steps(len(pairs), accelerator, args)
     run = make_run(parts, model_facts(pairs, args), steps, accelerator, args)
     first = resume(run, args)
+    if args.push_to_hub and accelerator.is_main_process:
+        hub.prepare_upload(args.hub_model_id, "model", args.hub_token)
     announce(accelerator, args)  # everything that the user may have got wrong is behind us
     started = time.perf_counter()
     examples = make_examples(pairs, run, args)
@@ -163,7 +165,8 @@ def main(args: argparse.Namespace) -> int:
     accelerator.wait_for_everyone()
     accelerator.end_training()
     if accelerator.is_main_process and figures["finished"] and args.push_to_hub:
-        upload(args)
+        url = hub.upload_folder(args.output_dir, args.hub_model_id, "model", token=args.hub_token, ignore=UNSHARED)
+        print(f"uploaded to {url}")
     return 0
 
 
@@ -439,12 +442,6 @@ def save_model(run: Run, figures: dict[str, object], args: argparse.Namespace) -
         model.save(parts, run.facts, args.output_dir, half=args.save_precision == "fp16")
     model.save_card(args.output_dir, args.hub_model_id, run.facts, public_settings(args), figures)
     print(f"saved {args.output_dir}")
-
-
-def upload(args: argparse.Namespace) -> None:
-    """Upload the model without checkpoints, caches and logs."""
-    url = hub.upload_folder(args.output_dir, args.hub_model_id, "model", token=args.hub_token, ignore=UNSHARED)
-    print(f"uploaded to {url}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from riffusion.dataset import identify_picture
 from riffusion.dataset_check import open_pairs
 from riffusion.errors import UserError
 from riffusion.picture_file import verify_checksums
+from riffusion.room import writing
 from riffusion.runtime import Help, run_script
 
 REPO_ID = "musdb18-spec-pix2pix"
@@ -107,6 +108,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.output_dir is None or args.repo_id is not None:
+        hub.check_name(args.repo_id or REPO_ID)
     data_root = args.data_root.resolve()
     folder = args.output_dir or data_root.with_name(f"{data_root.name}-parquet")
     splits = first_pairs(open_pairs(str(data_root), texts=TEXTS), args.num_samples_to_use)
@@ -198,17 +201,18 @@ def write_shard(rows: datasets.Dataset, path: Path) -> None:
     The options are those of `datasets`: pictures aren't compressed again, and pages end where the content says, so
     that the Hub's storage finds what it already has in a file that grew.
     """
-    part = path.with_name(path.name + ".part")
+    part = report.part_of(path)
     schema = rows.features.arrow_schema
     options = get_parquet_column_options(rows.features, schema)
     options.update(use_content_defined_chunking=datasets.config.DEFAULT_CDC_OPTIONS, write_page_index=True)
-    try:
-        with pq.ParquetWriter(part, schema, **options) as writer:
-            for batch in batches(rows):
-                writer.write_table(embed_pictures(batch, rows.features))
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: can't write this file ({error})") from error
+    with writing(path, SHARD_BYTES):
+        try:
+            with pq.ParquetWriter(part, schema, **options) as writer:
+                for batch in batches(rows):
+                    writer.write_table(embed_pictures(batch, rows.features))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def embed_pictures(batch: pa.Table, features: datasets.Features) -> pa.Table:

@@ -342,3 +342,21 @@ def test_bad_input_is_one_clear_line(pairs, tiny_base, tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as exit_code:
             train_instruct_pix2pix.parse_args(flags)
         assert exit_code.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "offline", "said"),
+    [
+        ("pushed [v2]", False, "can't upload to 'pushed .v2.': Repo id must"),
+        ("model", True, "the Hub can't be reached"),
+    ],
+)
+def test_whether_an_upload_can_succeed_is_asked_before_training(
+    pairs, tiny_base, tmp_path, monkeypatch, name, offline, said
+):
+    if offline:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=said):
+        train(pairs, tiny_base, tmp_path / name, "--push_to_hub", "--max_train_steps", "1")
+    assert not list(tmp_path.rglob("checkpoint-*"))
+    assert not list(tmp_path.rglob("training.json"))

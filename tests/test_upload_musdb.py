@@ -303,3 +303,17 @@ def test_xet_is_what_the_client_uses_by_default(hub, tmp_path):
     assert url == f"{hub.url}/datasets/{USER}/things" and hub.private == {f"{USER}/things": True}
     assert hub.branches[f"{USER}/things"]["main"] == {".gitattributes": b"", **files_below(tmp_path / "folder")}
     assert hub.count("xorbs") == 1 and hub.count("PUT /storage") == 0
+
+
+def test_a_name_that_no_dataset_can_have_is_refused_before_anything_is_written(pairs, tmp_path):
+    with pytest.raises(UserError, match="Repo id must"):
+        write(pairs, tmp_path / "parquet", "--repo_id", "mine [v2]")
+    assert not (tmp_path / "parquet").exists()
+
+
+def test_what_a_failed_upload_says_can_be_done(hub, tmp_path):
+    two_files(tmp_path / "folder")
+    hub.refuse("/commit/", 9, 403)
+    assert "the same command goes on with it" in upload(hub, tmp_path, tmp_path / "folder")
+    said = upload(hub, tmp_path, tmp_path / "folder", repo_type="model")
+    assert "the same command with --resume_from_checkpoint latest uploads it" in said
