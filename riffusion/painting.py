@@ -1,5 +1,6 @@
 """A model painting over a song of any length, in windows that are sampled together and sounded one after another."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def open_view(mono: Path, region: Region, painter: Painter) -> Iterator["View"]:
 
     Memory grows with the length only by the latents, a thousandth of the sound.
     """
-    with soundfile.SoundFile(mono) as song:
+    with soundfile.SoundFile(os.fsencode(mono)) as song:
         yield View(song, region, painter)
 
 
@@ -89,7 +90,7 @@ class View:
         It is a mono wav of floats at the model's sample rate.
         """
         windows, painter = len(self.frames.starts), self.painter
-        with soundfile.SoundFile(stem, "w", self.params.sample_rate, 1, "FLOAT", format="RF64") as file:
+        with soundfile.SoundFile(os.fsencode(stem), "w", self.params.sample_rate, 1, "FLOAT", format="RF64") as file:
             write_silence(file, self.region.start)
             sounded = self.sound(latents, task)
             for part in tqdm(sounded, total=windows, desc="sound", unit="clip", disable=painter.quiet):

@@ -1,9 +1,14 @@
+import os
+import unicodedata
+
 import numpy as np
 import pytest
 from conftest import RATE, tone, write_song
 
 from riffusion import audio, stems
 from riffusion.errors import UserError
+
+PITCHES = (110.0, 1200.0, 277.2, 415.3, 622.3)
 
 
 def test_the_excerpt_reads_like_musdb18(excerpt):
@@ -42,6 +47,79 @@ def test_a_missing_stem_is_named(tmp_path):
     (folder / "bass.wav").unlink()
     with pytest.raises(UserError, match="stem missing: bass"):
         stems.load_stems(stems.Song("song", folder))
+
+
+def test_stems_are_named_without_case_and_are_told_from_other_files(tmp_path):
+    folder = write_song(tmp_path / "song", seconds=0.3)
+    (folder / "bass.wav").rename(folder / "Bass.WAV")
+    (folder / "vocals.wav").rename(folder / "VOCALS.oga")  # what is in it is wav
+    (folder / "._drums.wav").write_bytes(bytes.fromhex("00051607000200004d6163204f532058") + bytes(4080))
+    (folder / "cover.jpg").write_bytes(b"a picture")
+    (folder / "__MACOSX").mkdir()
+    audio.save_wav(folder / "Mixture.wav", tone(440, 0.3), RATE)
+    files, passed_over = stems.list_stems(stems.Song("song", folder))
+    assert {name: path.name for name, path in files.items()} == {
+        "bass": "Bass.WAV",
+        "drums": "drums.wav",
+        "other": "other.wav",
+        "vocals": "VOCALS.oga",
+    }
+    assert passed_over == {
+        "._drums.wav": "macOS's notes on another file",
+        "cover.jpg": "no sound",
+        "Mixture.wav": "the mixture, by its name",
+    }
+    audio.save_wav(folder / "vocals.flac.wav", tone(440, 0.3), RATE)
+    (folder / "vocals.flac.wav").rename(folder / "vocals.flac")
+    with pytest.raises(UserError, match="VOCALS.oga and vocals.flac are both 'vocals'"):
+        stems.stem_files(stems.Song("song", folder))
+
+
+def test_songs_may_have_any_name(tmp_path):
+    names = ["...And Justice for All", "a [live]", os.fsdecode(b"Bj\xf6rk"), unicodedata.normalize("NFD", "Beyoncé")]
+    for name in names:
+        write_song(tmp_path / "good", seconds=0.1).rename(tmp_path / name)
+    for name in ("Upper.STEM.MP4", "native.stem.m4a"):
+        (tmp_path / name).write_bytes(b"not opened yet")
+    (tmp_path / "linked").symlink_to(tmp_path / names[1])
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "__MACOSX" / "._song").mkdir(parents=True)
+    (tmp_path / "._Upper.stem.mp4").write_bytes(bytes.fromhex("00051607"))
+    (tmp_path / "notes.txt").touch()
+    songs, passed_over = stems.list_songs(tmp_path)
+    found = {"...And Justice for All", "a [live]", "Bj%F6rk", "Beyoncé", "Upper", "native", "linked"}
+    assert {song.name for song in songs} == found
+    assert set(passed_over) == {".git", "__MACOSX", "._Upper.stem.mp4", "notes.txt"}
+    twin = write_song(tmp_path / "good", seconds=0.1).rename(tmp_path / "Beyoncé")
+    assert {song.name for song in stems.find_songs(tmp_path)} == found | {"Beyoncé-2"}
+    assert twin.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("sums", "silent", "left_out"),
+    [
+        ({"full": "abcd"}, "", ["full"]),
+        ({"full": "abcd", "Master 2": "abcd"}, "", ["full", "master 2"]),
+        ({"instrumental": "abc"}, "", ["instrumental"]),
+        ({"full": "abcd", "instrumental": "abc"}, "", ["full", "instrumental"]),
+        ({"full": "abcd"}, "bcd", ["full"]),  # the same as the only one that sounds
+        ({"guitar": "e"}, "", []),
+        ({"double": "a"}, "", []),  # a stem that is there twice is no mixture
+    ],
+)
+def test_a_stem_that_is_a_sum_of_others_is_none(tmp_path, sums, silent, left_out):
+    parts = {letter: tone(pitch, 1.0) * (letter not in silent) for letter, pitch in zip("abcde", PITCHES, strict=True)}
+    folder = tmp_path / "song"
+    folder.mkdir()
+    for name, letter in {"bass": "a", "drums": "b", "other": "c", "vocals": "d"}.items():
+        audio.save_wav(folder / f"{name}.wav", parts[letter], RATE)
+    for name, letters in sums.items():
+        audio.save_wav(folder / f"{name}.wav", sum(parts[letter] for letter in letters), RATE)
+    song = stems.Song("song", folder)
+    mixed_down, found = stems.without_mixtures(stems.mix_down(song, RATE, make(tmp_path / "mono")))
+    assert sorted(found) == left_out
+    assert set(mixed_down.files) == set(mixed_down.powers) == set(stems.stem_files(song)) - set(left_out)
+    assert set(stems.load_stems(song)) == set(mixed_down.files)
 
 
 def test_the_backing_is_the_sum_of_the_others(tmp_path):
