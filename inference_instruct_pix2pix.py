@@ -13,29 +13,32 @@ bit. The pictures of a dataset are rendered as audio beside those that they shou
 import argparse
 import itertools
 import math
+import os
 import re
 import secrets
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import datasets
+import numpy as np
 import soundfile
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from riffusion import audio, columns, model, report, results
+from riffusion import audio, columns, model, names, report, results
 from riffusion.attempts import Attempt, Tried, best, is_settled, plan_rounds
 from riffusion.dataset import held_out_split
 from riffusion.dataset_check import open_pairs
 from riffusion.downmix import mixed_blocks
 from riffusion.edits import SEPARATING, TASKS
-from riffusion.errors import UserError
+from riffusion.errors import UserError, own_failure
 from riffusion.image import image_from_spectrogram
 from riffusion.latents import unread_text
 from riffusion.mixing import Layers, Placement, backing_changes, mix_song
@@ -43,11 +46,12 @@ from riffusion.overview import Overview
 from riffusion.painting import Painter, Region, open_view, unedited_images
 from riffusion.pair import save_png
 from riffusion.processes import Share, this_share
+from riffusion.room import require_room, writing
 from riffusion.runtime import PRECISIONS, Help, choose_dtype, hide_library_progress, run_script, torch_device
 from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
 from riffusion.schedulers import SCHEDULERS
-from riffusion.songs import MOST_BYTES, STDIN, InputSong, find_songs, read_song
+from riffusion.songs import STDIN, InputSong, find_songs, read_song
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.task_words import read_instruction, read_task
 
@@ -59,6 +63,8 @@ LEAST_SONG_SECONDS = 1.0  # of a song; one that is shorter than a clip is follow
 SILENT_POWER = 1e-14  # mean square of a song that no format can hold
 LEAST_OVER_LAST_BIT_DB = 20.0  # of a song's level over its format's last bit, so that a softer part is still a part
 SLUG_LETTERS = 60  # of an instruction in a folder's name
+PACKED_BYTES = 20_000  # a second and channel of mp3 or Ogg Vorbis, more than they take
+WAV_BYTES = 2**32  # that its header can count
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -129,6 +135,13 @@ def check_args(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         parser.error("--audio - takes one song from stdin, with one --prompt, and writes one to stdout")
     if args.audio == [STDIN] and args.without_stem:
         parser.error("--without_stem needs a song in stems, which can't come from stdin")
+    for name in ("prompt", "negative_prompt"):
+        asked = getattr(args, name)
+        readable = [names.utf8(text) for text in ([asked] if isinstance(asked, str) else asked or [])]
+        if None in readable:
+            parser.error(f"--{name} isn't UTF-8")
+        if asked:
+            setattr(args, name, readable[0] if isinstance(asked, str) else readable)
     if args.end is not None and args.end <= args.start:
         parser.error("--end must be after --start")
     if args.audio is None:
@@ -176,43 +189,78 @@ class Job:
     settings: Settings
     recorded: dict[str, object]  # all that shapes the result, as result.json has it
 
+    @property
+    def name(self) -> str:
+        """What tells it from the others, for people: its folder, with the one around it."""
+        return str(self.folder)
+
 
 def main(args: argparse.Namespace) -> int:
     started, share = time.perf_counter(), this_share()
+    failures: dict[str, str] = {}  # by song or result, in one line
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if args.quiet:
             hide_library_progress()
         if piped(args):
-            if share.count > 1:
-                raise UserError("--audio - reads stdin, which several processes can't share")
+            check_pipes(share)
             stack.enter_context(redirect_stdout(sys.stderr))
             args.base_save_path = scratch / "results"
         facts = model.load_facts(args.model_id)
-        sources = find_sources(facts.params, scratch, args)
+        sources = find_sources(facts.params, scratch, failures, args)
         if args.audio is not None and share.is_main and not args.quiet:
             warn_of_levels(sources)
         jobs = plan_jobs(sources, facts, share, args)
         for folder in {args.base_save_path, *(job.folder.parent for job in jobs)}:
             results.check_pages(folder)
-        there = share.agree([results.is_finished(job.folder, job.recorded, args.overwrite) for job in jobs])
-        todo = [job for job, finished in zip(jobs, there, strict=True) if not finished]
+        todo = unfinished(jobs, failures, share, args)
+        tell_failures(failures, is_all=not any(job.name not in failures for job in jobs))
         if share.is_main:
             tell_tasks(jobs, args)
         try:
             if todo:
-                paint(share.mine(todo), facts, share, args)
-            share.wait()
+                paint(share.mine(todo), facts, failures, share, args)
+            failures = share.gather(failures)
         finally:
             if share.is_main:
-                write_pages(jobs, args)
+                write_pages(jobs, failures, args)
+        done = [job for job in jobs if job.name not in failures]
         if share.is_main:
-            tell(jobs, todo, time.perf_counter() - started, args)
+            tell(done, todo, time.perf_counter() - started, args)
+            tell_failures(failures, is_all=not done)
         if piped(args):
-            with (jobs[0].folder / f"painted.{args.format}").open("rb") as file:
-                shutil.copyfileobj(file, sys.__stdout__.buffer)
-    failed = any(result["measured"]["edit performed"] == "no" for result in load_results(jobs))
-    return 1 if args.require_edit and failed else 0
+            write_to_stdout(done[0].folder / f"painted.{args.format}")
+        share.wait()
+    not_performed = any(result["measured"]["edit performed"] == "no" for result in load_results(done))
+    return 2 if failures else int(args.require_edit and not_performed)
+
+
+def unfinished(jobs: list[Job], failures: dict[str, str], share: Share, args: argparse.Namespace) -> list[Job]:
+    """The jobs to be done: not those that are done, that would replace another result, or that have no room."""
+    todo, taken = [], 0
+    for job in jobs:
+        if isinstance(job.source, Sample):
+            todo += [] if results.is_finished(job.folder, job.recorded, args.overwrite) else [job]
+            continue
+        with own_failure(job.name, failures):
+            if not results.is_finished(job.folder, job.recorded, args.overwrite):
+                kept, working = needed_bytes(job.source, args)
+                after = " after those before it" if taken else ""
+                require_room(job.folder, taken + kept + working, f"{job.source.name}{after}")
+                taken += kept
+                todo.append(job)
+    failures |= share.agree(failures)
+    chosen = share.agree([job.name for job in todo])
+    return [job for job in jobs if job.name in chosen]
+
+
+def needed_bytes(song: InputSong, args: argparse.Namespace) -> tuple[int, int]:
+    """Bytes that a song's result takes, and what more there is of it while it is made."""
+    channel_bytes = song.samples * song.bits // 8 if args.format in LOSSLESS else int(song.seconds * PACKED_BYTES)
+    sounds = 3 * song.channels * channel_bytes
+    others = args.num_candidates > 1 or args.retries > 0
+    mono = 4 * int(song.seconds * SpectrogramParams.sample_rate)
+    return sounds, 2 * mono + others * sounds
 
 
 def tell_tasks(jobs: list[Job], args: argparse.Namespace) -> None:
@@ -230,7 +278,41 @@ def piped(args: argparse.Namespace) -> bool:
     return args.audio == [STDIN]
 
 
-def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namespace) -> list[InputSong] | list[Sample]:
+def check_pipes(share: Share) -> None:
+    """Refuse --audio - where there is no one process that reads, or nobody to write to."""
+    if share.count > 1:
+        raise UserError("--audio - reads stdin, which several processes can't share")
+    if sys.__stdin__ is None:
+        raise UserError("standard input is closed, and the song was to come from there")
+    if sys.__stdout__ is None:
+        raise UserError("standard output is closed, and the painted song was to go there")
+
+
+def write_to_stdout(path: Path) -> None:
+    """A file's bytes to standard output. Raises UserError if it takes no more; then the file is kept elsewhere."""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                while block:
+                    block = block[os.write(sys.__stdout__.fileno(), block) :]
+    except OSError as error:
+        reason = "its reader went away" if isinstance(error, BrokenPipeError) else error.strerror
+        kept = shutil.move(path, tempfile.mkdtemp(prefix="painted-"))
+        raise UserError(f"standard output: {reason}; the painted song is kept as {kept}") from error
+
+
+def tell_failures(failures: dict[str, str], is_all: bool) -> None:
+    """A line each on stderr. Where nothing else came out, the first is raised as a UserError."""
+    first, *others = failures.values() if is_all else ("", *failures.values())
+    for reason in others:
+        print(f"error: {reason}", file=sys.stderr)
+    if is_all:
+        raise UserError(first)
+
+
+def find_sources(
+    params: SpectrogramParams, scratch: Path, failures: dict[str, str], args: argparse.Namespace
+) -> list[InputSong] | list[Sample]:
     """What is to be painted into, all of it looked at: bad input is told before any work. Raises UserError."""
     if args.audio is None:
         splits = open_pairs(args.dataset_id, tell=lambda note: args.quiet or print(note))
@@ -240,29 +322,39 @@ def find_sources(params: SpectrogramParams, scratch: Path, args: argparse.Namesp
         if drawn != params:
             raise UserError(f"the dataset's pictures use other spectrogram settings than the model: {drawn}, {params}")
         return samples
-    songs = []
-    for path in find_songs(args.audio, in_stems=args.without_stem is not None):
-        song = read_song(path, args.name, args.without_stem, args.bits, scratch)
-        least = min(LEAST_SONG_SECONDS, params.clip_seconds)
-        if song.seconds < least:
-            raise UserError(f"{path}: {song.seconds:.3f} s is too short, less than {least:g} s")
-        if args.start >= song.seconds:
-            raise UserError(f"{path}: --start {args.start} is beyond its end, {song.seconds:.3f} s")
-        if min(args.end or math.inf, song.seconds) - args.start < LEAST_SECONDS:
-            raise UserError(f"{path}: from --start to --end there is less than {LEAST_SECONDS} s to paint")
-        if args.pan and song.channels != 2:
-            raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
-        trial = report.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
-        try:
-            audio.open_output(trial, song.rate, song.channels, song.bits).close()
-        except UserError as error:  # which names the trial's temporary file
-            raise UserError(f"{path}: the result {str(error).removeprefix(f'{trial}: ')}") from error
-        songs.append(song)
-    names = [song.name for song in songs]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    paths = find_songs(args.audio, in_stems=args.without_stem is not None, quiet=args.quiet)
+    twice = next((path for path in paths if [other.name for other in paths].count(path.name) > 1), None)
     if twice is not None:
-        raise UserError(f"two of the songs are named {twice!r}: paint them one at a time, with --name")
+        raise UserError(f"two of the songs are named {twice.stem!r}: paint them one at a time, with --name")
+    songs = []
+    for path in paths:
+        with own_failure(str(path), failures):
+            songs.append(find_song(path, params, scratch, args))
     return songs
+
+
+def find_song(path: Path, params: SpectrogramParams, scratch: Path, args: argparse.Namespace) -> InputSong:
+    """A song that is looked through. Raises UserError if it can't be painted into as the flags say, or not written."""
+    song = read_song(path, args.name, args.without_stem, args.bits, scratch)
+    least = min(LEAST_SONG_SECONDS, params.clip_seconds)
+    if song.seconds < least:
+        raise UserError(f"{path}: {song.seconds:.3f} s is too short, less than {least:g} s")
+    if args.start >= song.seconds:
+        raise UserError(f"{path}: --start {args.start} is beyond its end, {song.seconds:.3f} s")
+    if min(args.end or math.inf, song.seconds) - args.start < LEAST_SECONDS:
+        raise UserError(f"{path}: from --start to --end there is less than {LEAST_SECONDS} s to paint")
+    if args.pan and song.channels != 2:
+        raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
+    if args.format == "wav" and song.samples * song.channels * song.bits // 8 >= WAV_BYTES:
+        raise UserError(f"{path}: is longer than a wav file can be; pass --format flac")
+    trial = report.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
+    try:
+        with audio.open_output(trial, song.rate, song.channels, song.bits, song.tags) as file:
+            audio.write_integers(file, np.zeros((song.channels, song.rate), int), song.bits)
+    except UserError as error:  # which names the trial's temporary file
+        raise UserError(f"{path}: the result {str(error).removeprefix(f'{trial}: ')}") from error
+    trial.unlink()
+    return song
 
 
 def warn_of_levels(songs: list[InputSong]) -> None:
@@ -323,12 +415,11 @@ def guidance_folder(scales: tuple[float | None, float | None], args: argparse.Na
 
 
 def different(folders: list[Path]) -> list[Path]:
-    """The same folders, numbered where one comes again."""
-    taken: dict[Path, None] = {}
-    for folder in folders:
-        numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-        taken[next(name for name in itertools.chain([folder], numbered) if name not in taken)] = None
-    return list(taken)
+    """The same folders, numbered where one comes again, or another that a file system may take for it."""
+    new: dict[Path, Iterator[str]] = {}
+    for parent in {folder.parent for folder in folders}:
+        new[parent] = iter(names.distinct([folder.name for folder in folders if folder.parent == parent]))
+    return [folder.with_name(next(new[folder.parent])) for folder in folders]
 
 
 def folder_name(source: InputSong | Sample, prompt: str, args: argparse.Namespace) -> str:
@@ -336,7 +427,7 @@ def folder_name(source: InputSong | Sample, prompt: str, args: argparse.Namespac
     if isinstance(source, InputSong) and len(args.prompt) == 1:
         return source.name
     words = "-".join(re.findall(r"\w+", prompt.lower()))[:SLUG_LETTERS]
-    return f"{source.name}-{words}".rstrip("-").encode()[:MOST_BYTES].decode(errors="ignore")
+    return names.folder_name(f"{source.name}-{words}".rstrip("-"))
 
 
 def sampling_settings(
@@ -355,8 +446,10 @@ def sampling_settings(
     )
 
 
-def paint(jobs: list[Job], facts: model.ModelFacts, share: Share, args: argparse.Namespace) -> None:
-    """Paint a process's share of the jobs, with a model that is loaded once."""
+def paint(
+    jobs: list[Job], facts: model.ModelFacts, failures: dict[str, str], share: Share, args: argparse.Namespace
+) -> None:
+    """Paint a process's share of the jobs, with a model that is loaded once. What fails is noted; the others go on."""
     device = args.device or share.device
     pipeline = model.load_pipeline(args.model_id, str(device), choose_dtype(device, args.precision))
     if args.compile:
@@ -370,7 +463,8 @@ def paint(jobs: list[Job], facts: model.ModelFacts, share: Share, args: argparse
     painter = Painter(pipeline, converter, facts.target, args.batch_size, args.quiet)
     if args.audio is not None:
         for job in jobs:
-            paint_song(job, painter, args)
+            with own_failure(job.name, failures), writing(job.folder, sum(needed_bytes(job.source, args))):
+                paint_song(job, painter, args)
         return
     steps = args.num_candidates * args.num_inference_steps  # of a sample; retries come on top
     with tqdm(total=len(jobs) * steps, unit="step", desc="painting", disable=args.quiet) as progress:
@@ -380,7 +474,12 @@ def paint(jobs: list[Job], facts: model.ModelFacts, share: Share, args: argparse
             for first in range(0, len(alike), args.batch_size):
                 batch = alike[first : first + args.batch_size]
                 progress.set_postfix_str(f"{done} of {len(jobs)} samples done")
-                paint_samples(batch, painter, progress, args)
+                try:
+                    paint_samples(batch, painter, progress, args)
+                except Exception:  # whose failure it is shows when each has its turn
+                    for job in batch:
+                        with own_failure(job.name, failures), writing(job.folder):
+                            paint_samples([job], painter, progress, args)
                 done += len(batch)
         progress.set_postfix_str(f"{done} of {len(jobs)} samples done")
 
@@ -392,7 +491,7 @@ def paint_song(job: Job, painter: Painter, args: argparse.Namespace) -> None:
         print(f"{job.source.name}: {job.prompt}")
     with results.working_folder(job.folder) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         mono = Path(scratch) / "model-input.wav"
-        with soundfile.SoundFile(mono, "w", rate, 1, "FLOAT", format="RF64") as file:
+        with soundfile.SoundFile(os.fsencode(mono), "w", rate, 1, "FLOAT", format="RF64") as file:
             for block in mixed_blocks(job.source.path, rate, job.source.downmix):
                 file.write(block)
             samples = file.tell()
@@ -434,7 +533,7 @@ def mix_answer(
     layers = Layers(song.path, mono_stem, args.start, math.inf if args.end is None else args.end)
     placement = Placement(args.stem_gain_db, args.pan, song.downmix.signs if job.task in SEPARATING else ())
     limited = mix_song(layers, job.task, placement, song.bits, files, song.tags)
-    overview = Overview(painter.converter, soundfile.info(mono).frames)
+    overview = Overview(painter.converter, soundfile.info(os.fsencode(mono)).frames)
     gains = placement.gains(song.channels)
     overview.look(mono, files["stem"], job.task, region.start, region.end, gains, song.downmix.loudness_at)
     for name, picture in overview.pictures().items():
@@ -553,8 +652,10 @@ def load_results(jobs: list[Job]) -> list[dict]:
     return [report.load_json(path) for path in paths if path.is_file()]
 
 
-def write_pages(jobs: list[Job], args: argparse.Namespace) -> None:
+def write_pages(jobs: list[Job], failures: dict[str, str], args: argparse.Namespace) -> None:
     """Write the page of every folder of samples, and the one over all guidance scales if there are several."""
+    if args.base_save_path.is_dir():
+        results.save_failures(args.base_save_path, failures)
     for folder in {job.folder.parent for job in jobs}:
         results.write_overview(folder)
     if len(guidance_grid(args)) > 1:
@@ -563,9 +664,12 @@ def write_pages(jobs: list[Job], args: argparse.Namespace) -> None:
 
 
 def tell(jobs: list[Job], todo: list[Job], spent: float, args: argparse.Namespace) -> None:
-    """Print the results: one row per sample, the table over all, what their columns mean, and where to look."""
-    if args.quiet:
+    """Print the results that there are: one row per sample, the table over all, what their columns mean, and where to
+    look.
+    """
+    if args.quiet or not jobs:
         return
+    todo = [job for job in jobs if job in todo]
     records = load_results(jobs)
     search = len(guidance_grid(args)) > 1
     tables = [[result_row(job, record, search) for job, record in zip(jobs, records, strict=True)]]

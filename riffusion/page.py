@@ -19,10 +19,15 @@ MOST_TICKS = 10
 CLOCK_SECONDS = 60  # songs longer than that have times as 1:15
 
 
-def samples_page(records: list[dict], summary: list[dict[str, object]], search: str | None = None) -> str:
+def samples_page(
+    records: list[dict],
+    summary: list[dict[str, object]],
+    search: str | None = None,
+    failures: dict[str, str] | None = None,
+) -> str:
     """The page over all samples, as `riffusion.results` records them, with a table over all.
 
-    `search` is the address of a guidance search's page, if there is one.
+    `search` is the address of a guidance search's page, if there is one; `failures` says by name what failed and why.
     """
     judged = [record["measured"]["edit performed"] for record in records]
     yes, all_judged = judged.count("yes"), len(judged) - judged.count("-")
@@ -30,8 +35,9 @@ def samples_page(records: list[dict], summary: list[dict[str, object]], search: 
     verdict = f"{count}, {yes} of {all_judged} edits performed (by level and activity)" if all_judged else count
     heading = f"<h1>Results</h1><p>{verdict}</p>" if records else "<h1>Results</h1>"
     link = f'<p><a href="{_link(search)}">guidance search</a></p>' if search else ""
+    failed = _table([{"not painted": name, "because": reason} for name, reason in (failures or {}).items()])
     tables = [summary, *(table for record in records for table in (_measurements(record), _attempts(record)))]
-    body = [heading, link, _table(summary), _legend(tables), *map(_sample, records)]
+    body = [heading, link, failed, _table(summary), _legend(tables), *map(_sample, records)]
     return _document("Results", "\n".join(body), script=_asset("page.js"))
 
 
@@ -72,7 +78,7 @@ def _cell(cell: dict) -> str:
 
 def _link(*parts: str) -> str:
     """A relative address, whatever characters are in its names."""
-    return escape(quote("/".join(parts)), quote=True)
+    return escape(quote("/".join(parts), errors="surrogateescape"), quote=True)
 
 
 def _document(title: str, body: str, script: str = "") -> str:

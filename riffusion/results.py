@@ -15,6 +15,7 @@ from riffusion.errors import UserError
 
 RECORD = "result.json"  # of a sample's folder
 RECORDS = "results.json"  # of the folder of all samples
+FAILURES = "failures.json"  # beside it, if the last run had any: what failed, and why
 PAGE = "index.html"
 SEARCH, SEARCH_PAGE = "guidance.json", "guidance.html"  # over the folders of a guidance search
 PRESERVED = ("outside, grey levels", "backing samples changed")  # how well the rest was kept, where that was measured
@@ -29,7 +30,7 @@ def is_finished(folder: Path, settings: dict[str, object], overwrite: bool) -> b
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, where a folder of results should be; pass another --base_save_path")
-    if overwrite or not folder.exists() or not any(folder.iterdir()):
+    if overwrite or not folder.exists() or all(path.name.startswith(WORKING) for path in folder.iterdir()):
         return False
     way_out = "pass --overwrite to replace it, or another --base_save_path"
     if not (folder / RECORD).is_file():
@@ -74,7 +75,11 @@ def working_folder(folder: Path) -> Iterator[Path]:
     In a folder that is there already, an earlier result's files are replaced and others stay. Raises UserError while
     another run is at work on the same folder.
     """
-    aside = report.make_folder(report.make_folder(folder.parent) / f"{WORKING}{folder.name}")
+    if folder.is_symlink():
+        report.make_folder(folder.resolve())
+    # a folder that is there may be on another disk than what is around it: a link, or a mount
+    around = folder if folder.exists() else report.make_folder(folder.parent)
+    aside = report.make_folder(around / f"{WORKING}{folder.name}")
     try:
         lock = FileLock(aside / "lock", timeout=0).acquire()
     except Timeout as error:
@@ -108,17 +113,26 @@ def publish(aside: Path, folder: Path) -> None:
 
 def load_records(folder: Path) -> list[dict]:
     """The records of all finished samples in a folder, by name; what isn't ours is passed over."""
-    paths = [path for path in sorted(folder.glob(f"*/{RECORD}")) if not path.parent.name.startswith(".")]
+    paths = [path for path in sorted(folder.glob(f"*/{RECORD}")) if not path.parent.name.startswith(WORKING)]
     records = [report.load_json(path) | {"sample": path.parent.name} for path in paths]
     return [record for record in records if {"measured", "controls", "tracks", "settings"} <= set(record)]
+
+
+def save_failures(folder: Path, failures: dict[str, str]) -> None:
+    """Keep what failed in a run, by name, until the next one."""
+    if failures:
+        report.save_json(report.make_folder(folder) / FAILURES, failures)
+    else:
+        (folder / FAILURES).unlink(missing_ok=True)
 
 
 def write_overview(folder: Path) -> None:
     """Write the page and the table of all finished samples in a folder, unless there is nothing to show."""
     records, searched = load_records(folder), (folder / SEARCH_PAGE).exists()
+    failures = report.load_json(folder / FAILURES) if (folder / FAILURES).is_file() else {}
     if records or searched:
         report.save_json(folder / RECORDS, records)
-        html = page.samples_page(records, summary(records), SEARCH_PAGE if searched else None)
+        html = page.samples_page(records, summary(records), SEARCH_PAGE if searched else None, failures)
         report.write_atomically(folder / PAGE, html)
 
 

@@ -1,5 +1,8 @@
+import dataclasses
 import json
+import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -17,6 +20,7 @@ from riffusion import audio, model
 from riffusion.canvas import lay_windows
 from riffusion.dataset import load_splits
 from riffusion.errors import UserError
+from riffusion.songs import read_song
 from riffusion.spectrogram import SpectrogramParams
 
 ROOT = Path(__file__).parent.parent
@@ -469,6 +473,107 @@ def test_a_song_through_a_pipe(tiny_model, tmp_path):
     assert b"\nstdin  " in piped.stderr
 
 
+def test_any_failure_of_a_song_is_its_own(tiny_model, tmp_path, capsys):
+    folder, output = tmp_path / "album [live]", tmp_path / "out"
+    folder.mkdir()
+    for name, seconds in (
+        ("...And Justice for All", 1.0),
+        (os.fsdecode(b"caf\xe9"), 1.0),
+        ("short", 0.2),
+        ("long", 3.0),
+    ):
+        audio.save_wav(tmp_path / "song.wav", tone(220, seconds), RATE)
+        (tmp_path / "song.wav").rename(folder / f"{name}.wav")
+    (folder / "broken.wav").write_text("no sound")
+    (folder / "._long.wav").write_bytes(bytes.fromhex("00051607000200004d6163204f532058"))
+    flags = ("--audio", str(folder), str(tmp_path / "missing.wav"), "--prompt", "add a vocal")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))  # as if nothing more fitted: 2.3 s of mono floats
+    try:
+        assert run(tiny_model, output, *flags) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    reasons = {
+        f"{folder}/broken.wav": "not an audio file",
+        f"{folder}/short.wav": "too short",
+        f"{tmp_path}/missing.wav": "no such file",
+        f"{output}/long": "can't be written .*B are free",
+    }
+    failures = json.loads((output / "failures.json").read_text())
+    assert failures.keys() == reasons.keys()
+    told = capsys.readouterr()
+    for name, reason in reasons.items():
+        assert re.search(reason, failures[name])
+        assert f"error: {failures[name]}" in told.err.splitlines()[-len(reasons) :]
+    assert "painted 2 in" in told.out
+    assert "._long.wav (macOS's notes on another file)" in told.err
+    painted = ["_...And Justice for All", "caf%E9"]
+    assert sorted(path.name for path in output.iterdir()) == [*painted, "failures.json", "index.html", "results.json"]
+    assert [one["sample"] for one in json.loads((output / "results.json").read_text())] == painted
+    assert "broken.wav" in (output / "index.html").read_text()
+    (folder / "broken.wav").unlink(), (folder / "short.wav").unlink()
+    assert run(tiny_model, output, *flags[:2], *flags[3:]) == 0
+    assert "painted 1 in" in (told := capsys.readouterr()).out
+    assert "3 were there" not in told.out and "2 were there already" in told.out
+    assert not (output / "failures.json").exists()
+
+
+def test_songs_that_all_fail_are_all_named(tiny_model, tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.wav").write_text("no sound")
+    with pytest.raises(UserError, match="a.wav: not an audio file"):
+        run(tiny_model, tmp_path / "out", "--audio", str(tmp_path), "--prompt", "add")
+    assert "b.wav: not an audio file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_become_the_same_are_told_apart(tiny_model, tmp_path):
+    for name in ("Song.wav", "song.flac", "...wav", ". .wav"):
+        audio.save_wav(tmp_path / "a.flac", tone(220, 1.0), RATE)
+        (tmp_path / "a.flac").rename(tmp_path / name)
+    assert run(tiny_model, tmp_path / "outer" / "out", "--audio", str(tmp_path), "--prompt", "add", "--quiet") == 0
+    folders = [path.name for path in (tmp_path / "outer" / "out").iterdir() if path.is_dir()]
+    assert sorted(folders) == ["Song", "song-2", "untitled", "untitled-2"]
+    assert [path.name for path in (tmp_path / "outer").iterdir()] == ["out"]
+
+
+def test_what_cannot_be_written_is_told_before_the_painting(tiny_model, tmp_path):
+    with soundfile.SoundFile(tmp_path / "song.wav", "w", RATE, 2, "PCM_16") as file:
+        file.write(np.tile(tone(220, 1.0).T, (1, 2)))
+    args = inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", "add", "--num_candidates", "2"])
+    song = read_song(tmp_path / "song.wav", None, None, None, tmp_path)
+    kept, working = inference_instruct_pix2pix.needed_bytes(song, args)
+    assert kept == 3 * 2 * 2 * RATE
+    assert working == 2 * 4 * RATE + kept
+    hours = dataclasses.replace(song, samples=7 * 3600 * RATE)
+    assert inference_instruct_pix2pix.needed_bytes(hours, args)[0] == 7 * 3600 * kept
+    with pytest.raises(SystemExit):
+        inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", os.fsdecode(b"add a caf\xe9")])
+    args = inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", "add a caf\udcc3\udca9"])
+    assert args.prompt == ["add a café"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "said"),
+    [
+        ("<&-", "error: standard input is closed"),
+        (">&-", "error: standard output is closed"),
+        ("| head -c 10", "error: standard output: its reader went away; the painted song is kept as "),
+    ],
+)
+def test_a_pipe_that_ends_is_one_line(tiny_model, tmp_path, shell, said):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 4.0), RATE)
+    command = f"{sys.executable} inference_instruct_pix2pix.py --model_id {tiny_model} --audio - --prompt add --quiet"
+    command = f"set -o pipefail; {command} --num_inference_steps 1 --seed < {tmp_path}/song.wav {shell}"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    run = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith(said) and run.stderr.count("\n") == 1
+    assert [soundfile.info(path).frames for path in scratch.rglob("painted.wav")] == [4 * RATE] * ("kept" in said)
+
+
 def test_quiet_says_nothing(tiny_model, tmp_path, capfd):
     audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
     run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--quiet")
@@ -531,8 +636,6 @@ def test_silence_stays_silence_and_is_no_edit(tiny_model, tmp_path):
 
 
 def test_defaults_without_network_say_what_to_pass(tmp_path):
-    import os
-
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     command = [sys.executable, "inference_instruct_pix2pix.py", "--base_save_path", str(tmp_path / "out")]
     run = subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, text=True)
