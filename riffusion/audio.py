@@ -192,7 +192,8 @@ def carried_tags(tags: dict[str, str], trial: Path, rate: int, channels: int, bi
     """
     carried = {name: text for name, text in tags.items() if is_text(text)}
     while True:
-        open_output(trial, rate, channels, bits, carried).close()
+        with open_output(trial, rate, channels, bits, carried) as file:
+            write_integers(file, np.zeros((channels, 1024), dtype=np.int32), bits)
         if trial.suffix.lower() == ".mp3":
             return {name: text for name, text in carried.items() if name in id3.FRAMES}
         with open_audio(trial) as recording:

@@ -242,7 +242,8 @@ def decoding_faults(decoded: Recording, complaints: list[str]) -> tuple[str, ...
         damage = None
     said = seconds if stream.seconds is None else stream.seconds
     if damage is not None:
-        return (f"damaged at {damage:.2f} s: {seconds:.2f} s of {said:.2f} s can be read ({complaints[0]})",)
+        what = "damaged, or joined to another file," if stream.container in BARE_STREAMS else "damaged"
+        return (f"{what} at {damage:.2f} s: {seconds:.2f} s of {said:.2f} s can be read ({complaints[0]})",)
     return (f"breaks off at {seconds:.2f} s of {said:.2f} s",) if seconds < said - SLACK_SECONDS else ()
 
 

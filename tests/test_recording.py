@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import threading
 from pathlib import Path
@@ -32,8 +33,9 @@ def sounds(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sounds")
     soundfile.write(folder / "plain.wav", rising_noise(), RATE)
     soundfile.write(folder / "fine.wav", rising_noise(), RATE, subtype="PCM_24")
+    untagged = ["-map_metadata", -1, "-id3v2_version", 0]
     for name in ("plain.mp3", "plain.flac", "plain.ogg", "plain.opus", "plain.m4a", "plain.aiff", "plain.w64"):
-        run_ffmpeg("-i", folder / "plain.wav", folder / name)
+        run_ffmpeg("-i", folder / "plain.wav", *untagged[: 4 if name.endswith("mp3") else 2], folder / name)
     return folder
 
 
@@ -69,7 +71,7 @@ def test_an_mp3_without_a_length_is_counted(sounds, tmp_path, given, seconds):
 @pytest.mark.parametrize("name", ["plain.mp3", "plain.ogg", "plain.opus"])
 def test_joined_files_are_read_whole(sounds, tmp_path, name):
     other = tmp_path / f"other-{name}"  # an Ogg stream of another serial number
-    run_ffmpeg("-i", sounds / "plain.wav", other)
+    run_ffmpeg("-i", sounds / "plain.wav", *["-id3v2_version", 0] * name.endswith("mp3"), other)
     (tmp_path / name).write_bytes((sounds / name).read_bytes() + other.read_bytes())
     recording, samples = read(tmp_path / name, tmp_path)
     assert samples.shape[1] / recording.rate == pytest.approx(2 * SECONDS, abs=0.12)
@@ -134,7 +136,7 @@ def test_24_bits_stay_24_in_any_container(sounds, tmp_path, codec, name):
 def test_damage_is_told_with_its_place(sounds, tmp_path):
     for name in ("plain.m4a", "plain.mp3"):
         faults = open_recording(damage(sounds / name, tmp_path / name), tmp_path).faults
-        assert faults[0].startswith("damaged at 1."), faults
+        assert re.match("damaged.* at 1[.]", faults[0]), faults
     assert "damaged at byte" in open_recording(damage(sounds / "plain.ogg", tmp_path / "x.ogg"), tmp_path).faults[0]
     with pytest.raises(UserError, match="breaks off"):
         read(damage(sounds / "plain.flac", tmp_path / "x.flac"), tmp_path)
