@@ -82,6 +82,8 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
     own_name = "stdin" if str(path) == STDIN else path.name if path.name not in ("", "..") else path.resolve().name
     if path.is_file():
         own_name = own_name.removesuffix(stems.STEM_MP4).removesuffix(path.suffix)
+    if str(path) == STDIN and sys.stdin is None:
+        raise UserError("-: standard input is closed")
     if without_stem is None:
         source = copy_stream(sys.stdin.buffer, scratch, path) if str(path) == STDIN else path
         recording = open_recording(source, scratch, name=path)

@@ -138,7 +138,8 @@ def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
     A stem whose channels cancel, or which is lifted by an offset, is decoded again, by its own `Downmix`. Raises
     UserError naming the song's file and what is wrong.
     """
-    files, downmixes, energies, lengths = {}, {}, {}, {}
+    files: dict[str, Path] = {}
+    downmixes, energies, lengths = {}, {}, {}
     for name, recording in open_stems(song, folder):
         files[name] = folder / f"{len(files)}.wav"  # a stem's own name may be too long, or none for a file
         survey = Survey()

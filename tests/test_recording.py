@@ -1,6 +1,7 @@
 import os
 import re
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -214,7 +215,7 @@ def test_scripts_and_fakes_on_the_path_are_not_taken_for_ffmpeg(tmp_path, monkey
     for name in ("ffmpeg", "ffprobe"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 0\n")
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{tmp_path}")
     ffmpeg.binaries.cache_clear()
     assert tmp_path not in {path.parent for path in ffmpeg.binaries()}
     (tmp_path / "hello.txt").write_text("hello")
