@@ -139,7 +139,7 @@ def test_damage_is_told_with_its_place(sounds, tmp_path):
         faults = open_recording(damage(sounds / name, tmp_path / name), tmp_path).faults
         assert re.match("damaged.* at 1[.]", faults[0]), faults
     assert "damaged at byte" in open_recording(damage(sounds / "plain.ogg", tmp_path / "x.ogg"), tmp_path).faults[0]
-    with pytest.raises(UserError, match="breaks off"):
+    with pytest.raises(UserError, match="ends unexpectedly"):
         read(damage(sounds / "plain.flac", tmp_path / "x.flac"), tmp_path)
 
 
