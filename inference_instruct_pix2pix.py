@@ -26,7 +26,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import datasets
-import numpy as np
 import soundfile
 import torch
 from PIL import Image
@@ -329,7 +328,10 @@ def find_sources(
     songs = []
     for path in paths:
         with own_failure(str(path), failures):
-            songs.append(find_song(path, params, scratch, args))
+            song = find_song(path, params, scratch, args)
+            if songs:  # of several only one is there decoded at a time: they may be more than the disk holds
+                songs[-1].recording.release()
+            songs.append(song)
     return songs
 
 
@@ -349,12 +351,14 @@ def find_song(path: Path, params: SpectrogramParams, scratch: Path, args: argpar
         raise UserError(f"{path}: is longer than a wav file can be; pass --format flac")
     trial = report.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
     try:
-        with audio.open_output(trial, song.rate, song.channels, song.bits, song.tags) as file:
-            audio.write_integers(file, np.zeros((song.channels, song.rate), int), song.bits)
+        tags = audio.carried_tags(song.tags, trial, song.rate, song.channels, song.bits)
     except UserError as error:  # which names the trial's temporary file
         raise UserError(f"{path}: the result {str(error).removeprefix(f'{trial}: ')}") from error
     trial.unlink()
-    return song
+    if lost := ", ".join(name for name in song.tags if name not in tags):
+        print(f"warning: {path}: a {args.format} file can't have its {lost} as it is; left out", file=sys.stderr)
+    audio.tell_faults(song.recording)
+    return replace(song, tags=tags)
 
 
 def warn_of_levels(songs: list[InputSong]) -> None:
@@ -462,9 +466,11 @@ def paint(
     converter = SpectrogramConverter(facts.params, str(device))
     painter = Painter(pipeline, converter, facts.target, args.batch_size, args.quiet)
     if args.audio is not None:
-        for job in jobs:
+        for job, following in itertools.zip_longest(jobs, jobs[1:]):
             with own_failure(job.name, failures), writing(job.folder, sum(needed_bytes(job.source, args))):
                 paint_song(job, painter, args)
+            if following is None or following.source is not job.source:
+                job.source.recording.release()
         return
     steps = args.num_candidates * args.num_inference_steps  # of a sample; retries come on top
     with tqdm(total=len(jobs) * steps, unit="step", desc="painting", disable=args.quiet) as progress:
@@ -491,10 +497,9 @@ def paint_song(job: Job, painter: Painter, args: argparse.Namespace) -> None:
         print(f"{job.source.name}: {job.prompt}")
     with results.working_folder(job.folder) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         mono = Path(scratch) / "model-input.wav"
-        with soundfile.SoundFile(os.fsencode(mono), "w", rate, 1, "FLOAT", format="RF64") as file:
-            for block in mixed_blocks(job.source.path, rate, job.source.downmix):
-                file.write(block)
-            samples = file.tell()
+        needed = 4 * math.ceil(job.source.seconds * rate)
+        blocks = mixed_blocks(job.source.recording, rate, job.source.downmix)
+        samples = audio.write_floats(mono, blocks, rate, needed=needed)
         region = Region(int(args.start * rate), samples if args.end is None else min(int(args.end * rate), samples))
         tried: list[Tried] = []
         with open_view(mono, region, painter) as view:
@@ -530,7 +535,7 @@ def mix_answer(
     """Mix a painted stem into the song's own samples, beside the stem's file, with pictures; and measure it."""
     song, folder = job.source, mono_stem.parent
     files = {name: folder / f"{name}.{args.format}" for name in ("input", "painted", "stem")}
-    layers = Layers(song.path, mono_stem, args.start, math.inf if args.end is None else args.end)
+    layers = Layers(song.recording, mono_stem, args.start, math.inf if args.end is None else args.end)
     placement = Placement(args.stem_gain_db, args.pan, song.downmix.signs if job.task in SEPARATING else ())
     limited = mix_song(layers, job.task, placement, song.bits, files, song.tags)
     overview = Overview(painter.converter, soundfile.info(os.fsencode(mono)).frames)

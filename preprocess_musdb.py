@@ -36,10 +36,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from riffusion import instructions, names, report, stems
-from riffusion.audio import put_ffmpeg_on_path
 from riffusion.clips import Clip, cut_clips
 from riffusion.edits import TASKS, Edit, Stems, draw_backings, draw_edits
 from riffusion.errors import UserError, own_failure
+from riffusion.ffmpeg import put_ffmpeg_on_path
 from riffusion.pair import METADATA, TARGETS, Pair, write_records
 from riffusion.pictures import Pictures, draw_pictures
 from riffusion.room import writing

@@ -16,6 +16,7 @@ import soxr
 
 from riffusion import audio
 from riffusion.errors import UserError
+from riffusion.recording import Recording
 
 CELL_SECONDS = 0.5  # looked at as a whole
 BANDS_HZ = (16, 250, 2500, 10000)  # edges: below nothing is heard, above a picture shows nothing
@@ -86,9 +87,9 @@ class Downmix:
         return self.loudness[np.minimum(cells, len(self.loudness) - 1)]
 
 
-def mixed_blocks(path: Path, sample_rate: int, downmix: Downmix, stream: int = 0) -> Iterator[np.ndarray]:
-    """`audio.mono_blocks` of a file whose `Downmix` is known: float32 (samples,) at a time."""
-    blocks = audio.mono_blocks(path, sample_rate, stream, downmix.mixer())
+def mixed_blocks(source: Path | Recording, sample_rate: int, downmix: Downmix, stream: int = 0) -> Iterator[np.ndarray]:
+    """`audio.mono_blocks` of a recording whose `Downmix` is known: float32 (samples,) at a time."""
+    blocks = audio.mono_blocks(source, sample_rate, stream, downmix.mixer())
     return without_rumble(blocks, sample_rate) if downmix.lifted else blocks
 
 

@@ -3,19 +3,17 @@
 import glob
 import hashlib
 import os
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from riffusion import audio, report, stems
+from riffusion import audio, stems
 from riffusion.downmix import Downmix, Survey
 from riffusion.errors import UserError
 from riffusion.names import folder_name
-from riffusion.room import writing
+from riffusion.recording import Recording, copy_stream, open_recording
 
 STDIN = "-"
 MOST_TOLD = 5  # names of files that are passed over
@@ -26,7 +24,7 @@ class InputSong:
     """A song to paint into: a file that can be read again, as long as the painting takes."""
 
     name: str
-    path: Path
+    recording: Recording
     sha256: str
     rate: int
     channels: int
@@ -103,49 +101,51 @@ def told(passed_over: dict[str, str]) -> str:
 def read_song(path: Path, name: str | None, without_stem: str | None, bits: int | None, scratch: Path) -> InputSong:
     """Look through an audio file, through standard input, or through the sum of a song's stems without one of them.
 
-    The latter two are first made into files in `scratch`. Its name is the file's unless `name` says so. Raises
-    UserError if it can't be read to its end, is empty, isn't finite or is beyond all scale.
+    What libsndfile can't read as it is becomes a file in `scratch` first. Its name is the file's unless `name` says so.
+    Raises UserError if it can't be read to its end, is empty, isn't finite or is beyond all scale.
     """
-    source, own_name, sha256 = path, path.name if path.name not in ("", "..") else path.resolve().name, None
-    if str(path) == STDIN:
-        source, own_name = scratch / "stdin", "stdin"
-        with writing(scratch), source.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-    elif path.is_file():
+    own_name = "stdin" if str(path) == STDIN else path.name if path.name not in ("", "..") else path.resolve().name
+    if path.is_file():
         own_name = stems.without_ending(path)
-    if without_stem is not None:
-        if path.is_file() and not stems.is_in_stems(path):
-            raise UserError(f"{path}: --without_stem needs a song in stems, {stems.STEM_MP4} or a folder of stems")
-        backing = stems.sum_stems(stems.load_stems(stems.Song(path.name, path)), without=without_stem)
-        sha256 = hashlib.sha256(backing.tobytes()).hexdigest()  # the file has the time in it
-        source, bits = report.make_folder(scratch / "backings") / f"{sha256}.wav", bits or 16
-        with writing(source, backing.nbytes):
-            soundfile.write(source, backing.T, 44100, subtype="FLOAT")
-    samples = clipped = 0
-    with audio.open_audio(source) as file:
-        survey = Survey()
-        for block in file.blocks(audio.BLOCK_SAMPLES, dtype="float32", always_2d=True):
-            audio.check_audio(block, path)
-            survey.add(block.T, file.samplerate)
-            samples += len(block)
-            clipped += int(np.count_nonzero(np.abs(block) > 1))
-        if not samples:
-            raise UserError(f"{path}: holds no samples")
-        return InputSong(
-            name=folder_name(name or own_name),
-            path=source,
-            sha256=sha256 or file_digest(source),
-            rate=file.samplerate,
-            channels=file.channels,
-            samples=samples,
-            bits=bits or audio.file_bits(source),
-            tags=audio.read_tags(file),
-            clipped=clipped,
-            downmix=survey.finish(path),
-        )
+    if str(path) == STDIN and sys.stdin is None:
+        raise UserError("-: standard input is closed")
+    if without_stem is None:
+        source = copy_stream(sys.stdin.buffer, scratch, path) if str(path) == STDIN else path
+        recording = open_recording(source, scratch, name=path)
+    elif path.is_file() and not stems.is_in_stems(path):
+        raise UserError(f"{path}: --without_stem needs a song in stems, {stems.STEM_MP4} or a folder of stems")
+    else:
+        recording = stems.open_backing(stems.Song(path.name, path), without_stem, scratch)
+    clipped, survey = 0, Survey()
+    for block in recording.blocks():
+        audio.check_audio(block, path)
+        survey.add(block, recording.rate)
+        clipped += int(np.count_nonzero(np.abs(block) > 1))
+    if not recording.samples:
+        raise UserError(f"{path}: holds no samples")
+    return InputSong(
+        name=folder_name(name or own_name),
+        recording=recording,
+        sha256=sound_digest(recording) if without_stem is not None else file_digest(recording.source),
+        rate=recording.rate,
+        channels=recording.channels,
+        samples=recording.samples,
+        bits=bits or recording.bits,
+        tags=audio.read_tags(recording),
+        clipped=clipped,
+        downmix=survey.finish(path),
+    )
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sound_digest(recording: Recording) -> str:
+    """SHA-256 of a recording's samples, hexadecimal: a wav file of floats that libsndfile wrote has the time in it."""
+    digest = hashlib.sha256()
+    for block in recording.blocks():
+        digest.update(block.T.tobytes())
+    return digest.hexdigest()

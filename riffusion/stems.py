@@ -1,19 +1,22 @@
 """Songs as stems: finding them on disk, reading them, and cutting them into clips worth learning from."""
 
 import json
-import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import numpy as np
-import soundfile
+import soxr
 
-from riffusion import names
-from riffusion.audio import FORMATS, load_audio, mono_blocks, put_ffmpeg_on_path, resample
+from riffusion import audio, names
+from riffusion.audio import FORMATS, mono_blocks, resample
 from riffusion.downmix import Downmix, Survey, mixed_blocks
 from riffusion.errors import UserError
+from riffusion.ffmpeg import binaries, put_ffmpeg_on_path
+from riffusion.recording import Recording, open_recording, open_recordings, open_sound, working_folder
 
 MUSDB_STEMS = {"drums": 1, "bass": 2, "other": 3, "vocals": 4}  # stream of each stem in a .stem.mp4; 0 is the mixture
 SUBSETS = ("train", "valid", "test")
@@ -115,10 +118,9 @@ def why_no_sound(path: Path) -> str:
     """Why a file isn't one of sound, "" if it is: it has a stream of sound in a format that ffprobe is sure of."""
     if not path.is_file():
         return "a link to nothing" if path.is_symlink() else "not a file"
-    put_ffmpeg_on_path()
     show = ["-show_entries", "stream=codec_type:format=probe_score", "-select_streams", "a", "-of", "json"]
     source = ["-protocol_whitelist", "file", f"file:{path}"]  # a playlist mustn't reach out
-    run = subprocess.run(["ffprobe", "-v", "error", *show, *source], capture_output=True, stdin=subprocess.DEVNULL)
+    run = subprocess.run([binaries()[1], "-v", "error", *show, *source], capture_output=True, stdin=subprocess.DEVNULL)
     probed = json.loads(run.stdout or "{}")
     if probed.get("streams") and probed.get("format", {}).get("probe_score", 0) > SURE_FORMAT:
         return ""
@@ -162,13 +164,25 @@ def stem_sources(song: Song) -> dict[str, tuple[Path, int]]:
     return {name: (song.path, stream) for name, stream in MUSDB_STEMS.items()}
 
 
+def open_stems(song: Song, folder: Path) -> Iterator[tuple[str, Recording]]:
+    """All stems of a song, each with its name; those of one file are decoded in one run, into `folder`.
+
+    Raises UserError if one can't be read, or is damaged: from there on it wouldn't go with the others.
+    """
+    for path, stems in groupby(stem_sources(song).items(), key=lambda item: item[1][0]):
+        stem_names, sources = zip(*stems, strict=True)
+        recordings = open_recordings(path, [stream for _, stream in sources], folder)
+        yield from zip(stem_names, [recording.require_whole() for recording in recordings], strict=True)
+
+
 def load_stems(song: Song, sample_rate: int = 44100) -> dict[str, np.ndarray]:
     """All stems of a song as {name: float32 (channels, samples)} at `sample_rate`, equally long.
 
     A stem that ends early is padded with silence; one that is the sum of others is left out. Raises UserError naming
     the song's file and what is wrong.
     """
-    stems = {name: load_audio(path, sample_rate, stream)[0] for name, (path, stream) in stem_sources(song).items()}
+    with audio.temporary_folder() as folder:
+        stems = {name: audio.load_recording(recording, sample_rate)[0] for name, recording in open_stems(song, folder)}
     samples = max(stem.shape[1] for stem in stems.values())
     padded = {name: np.pad(stem, ((0, 0), (0, samples - stem.shape[1]))) for name, stem in stems.items()}
     mono = [stem.mean(axis=0) for stem in padded.values()]
@@ -231,7 +245,7 @@ class MonoStems:
     def read(self, name: str, start: int, samples: int) -> np.ndarray:
         """Float32 (samples,) from `start`, silent before and after the stem."""
         first = max(start, 0)
-        with soundfile.SoundFile(os.fsencode(self.files[name])) as file:
+        with open_sound(self.files[name]) as file:
             file.seek(min(first, file.frames))
             audio = file.read(max(0, start + samples - first), dtype="float32")
         return np.pad(audio, (first - start, samples - (first - start) - len(audio)))
@@ -255,16 +269,19 @@ def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
     A stem whose channels cancel, or which is lifted by an offset, is decoded again, by its own `Downmix`. Raises
     UserError naming the song's file and what is wrong.
     """
-    files, downmixes, energies, lengths = {}, {}, {}, {}
-    for number, (name, (path, stream)) in enumerate(stem_sources(song).items()):
-        files[name] = folder / f"{number}.wav"  # a stem's name may be longer than another file's can be
+    files: dict[str, Path] = {}
+    downmixes, energies, lengths = {}, {}, {}
+    for name, recording in open_stems(song, folder):
+        files[name] = folder / f"{len(files)}.wav"  # a stem's own name may be too long, or none for a file
         survey = Survey()
-        blocks = mono_blocks(path, sample_rate, stream, survey.mix)
-        energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate)
-        downmixes[name] = survey.finish(path)
+        blocks = mono_blocks(recording, sample_rate, mix=survey.mix)
+        needed = 4 * recording.samples * sample_rate // recording.rate
+        energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate, needed)
+        downmixes[name] = survey.finish(recording.path)
         if downmixes[name].cancels or downmixes[name].lifted:
-            blocks = mixed_blocks(path, sample_rate, downmixes[name], stream)
-            energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate)
+            blocks = mixed_blocks(recording, sample_rate, downmixes[name])
+            energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate, needed)
+        recording.release()
     longest = max(lengths.values())
     if longest == 0:
         raise UserError(f"{song.path}: holds no samples")
@@ -273,14 +290,86 @@ def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
     )
 
 
-def write_mono(path: Path, blocks: Iterator[np.ndarray], sample_rate: int) -> tuple[float, int]:
-    """Write blocks (samples,) as a wav file of floats; returns the sum of their squares, and how many they are."""
+def write_mono(path: Path, blocks: Iterator[np.ndarray], sample_rate: int, needed: int) -> tuple[float, int]:
+    """Write blocks (samples,) as a wav file of floats; returns the sum of their squares, and how many they are.
+
+    Raises UserError if there is no room for the bytes that are `needed`.
+    """
     energy = 0.0
-    with soundfile.SoundFile(os.fsencode(path), "w", sample_rate, channels=1, subtype="FLOAT") as file:
+
+    def measured() -> Iterator[np.ndarray]:
+        nonlocal energy
         for block in blocks:
-            file.write(block)
             energy += float(np.vdot(block, block))
-        return energy, file.frames
+            yield block
+
+    samples = audio.write_floats(path, measured(), sample_rate, needed=needed)
+    return energy, samples
+
+
+def open_backing(song: Song, without: str, folder: Path) -> Recording:
+    """The sum of all stems of a song but one, written into `folder` block by block: memory stays flat.
+
+    It has the stems' own sample rate, the highest where these differ, and says so on stderr; and the most bits that one
+    of them has. Raises UserError if there is no such stem, or what is left doesn't go together.
+    """
+    without = names.key(without)
+    require_rest(list(stem_sources(song)), without, song.path)
+    stems = dict(open_stems(song, folder))
+    for name in recorded_mixtures(stems):
+        if name == without:
+            raise UserError(f"{song.path}: {without!r} is the sum of other stems; leave out one of those")
+        stems.pop(name).release()
+    others = [stem for name, stem in stems.items() if name != without]
+    channels = common_channels({name: stem.channels for name, stem in stems.items()}, song.path)
+    rate = max(stem.rate for stem in others)
+    if any(stem.rate != rate for stem in others):
+        rates = ", ".join(str(each) for each in sorted({stem.rate for stem in others}))
+        print(f"warning: {song.path}: has stems of {rates} Hz; all are resampled to {rate} Hz", file=sys.stderr)
+    samples = max(-(-stem.samples * rate // stem.rate) for stem in stems.values())
+    path = working_folder(folder) / "backing.wav"
+    audio.write_floats(path, summed(others, channels, rate, samples), rate, channels, 4 * channels * samples)
+    for stem in stems.values():
+        stem.release()
+    backing = open_recording(path, folder)
+    backing.path, backing.tags, backing.bits = song.path, {}, max(stem.bits for stem in others)
+    return backing
+
+
+def recorded_mixtures(stems: dict[str, Recording]) -> list[str]:
+    """The names of those stems that are sums of others."""
+    if len(stems) < 3:
+        return []
+    rate = max(stem.rate for stem in stems.values())
+    sources = [audio.fixed_blocks(mono_blocks(stem, rate), BLOCK_SAMPLES) for stem in stems.values()]
+    blocks = zip_longest(*sources, fillvalue=np.zeros(0, dtype=np.float32))
+    return mixtures(list(stems), (np.stack([pad_to(part, BLOCK_SAMPLES) for part in parts]) for parts in blocks))
+
+
+def pad_to(signal: np.ndarray, samples: int) -> np.ndarray:
+    """A signal (samples,) with silence after it."""
+    return np.pad(signal, (0, samples - len(signal)))
+
+
+def summed(stems: list[Recording], channels: int, rate: int, samples: int) -> Iterator[np.ndarray]:
+    """The sum of stems, float32 (channels, samples) at a time, to `samples` at `rate`; what ends early is silent."""
+    sources = [audio.fixed_blocks(resampled(stem, rate), audio.BLOCK_SAMPLES) for stem in stems]
+    for start in range(0, samples, audio.BLOCK_SAMPLES):
+        total = np.zeros((channels, min(samples - start, audio.BLOCK_SAMPLES)), dtype=np.float32)
+        for stem, blocks in zip(stems, sources, strict=True):
+            block = next(blocks, np.zeros((stem.channels, 0), dtype=np.float32))[:, : total.shape[1]]
+            total[:, : block.shape[1]] += block  # a mono stem in all channels
+        yield total
+
+
+def resampled(stem: Recording, rate: int) -> Iterator[np.ndarray]:
+    """A stem's blocks (channels, samples) at `rate`, checked."""
+    resampler = soxr.ResampleStream(stem.rate, rate, stem.channels, dtype="float32", quality="HQ")
+    for block in stem.blocks():
+        audio.check_audio(block, stem.path)
+        yield block if stem.rate == rate else resampler.resample_chunk(np.ascontiguousarray(block.T)).T
+    if stem.rate != rate:
+        yield resampler.resample_chunk(np.zeros((0, stem.channels), dtype=np.float32), last=True).T
 
 
 def without_mixtures(song: MonoStems) -> tuple[MonoStems, list[str]]:
@@ -302,19 +391,30 @@ def example_song() -> Song:
     return Song(path.name.removesuffix(STEM_MP4), path, "test")
 
 
+def require_rest(names: Collection[str], without: str, path: Path) -> None:
+    """Refuse to leave out a stem that isn't there, or is all there is."""
+    if without not in names:
+        raise UserError(f"{path}: no stem named {without!r}; there are {', '.join(sorted(names))}")
+    if len(names) == 1:
+        raise UserError(f"{path}: {without!r} is the only stem: nothing is left for a backing")
+
+
+def common_channels(channels: dict[str, int], path: Path) -> int:
+    """How many channels a sum of stems has, from those of each. Raises UserError if they don't go together."""
+    most = max(channels.values())
+    odd = sorted(name for name, number in channels.items() if number not in (1, most))
+    if odd:
+        raise UserError(f"{path}: stems must have 1 or {most} channels; {odd[0]} has {channels[odd[0]]}")
+    return most
+
+
 def sum_stems(stems: dict[str, np.ndarray], without: str) -> np.ndarray:
     """The backing: all stems but one, float32 (channels, samples), mono stems in the middle.
 
     Raises UserError if the stem isn't there, nothing else is, or their channels don't go together.
     """
     without = names.key(without)
-    if without not in stems:
-        raise UserError(f"no stem named {without!r}; there are {', '.join(sorted(stems))}")
-    if len(stems) == 1:
-        raise UserError(f"{without!r} is the only stem: nothing is left for a backing")
-    channels = max(stem.shape[0] for stem in stems.values())
-    odd = sorted(name for name, stem in stems.items() if stem.shape[0] not in (1, channels))
-    if odd:
-        raise UserError(f"stems must have 1 or {channels} channels; {odd[0]} has {stems[odd[0]].shape[0]}")
+    require_rest(stems, without, Path("the song"))
+    channels = common_channels({name: stem.shape[0] for name, stem in stems.items()}, Path("the song"))
     others = [np.broadcast_to(stem, (channels, stem.shape[1])) for name, stem in stems.items() if name != without]
     return np.asarray(np.sum(others, axis=0, dtype=np.float32))

@@ -16,7 +16,7 @@ from PIL import Image
 
 import inference_instruct_pix2pix
 import preprocess_musdb
-from riffusion import audio, model
+from riffusion import audio, ffmpeg, model
 from riffusion.canvas import lay_windows
 from riffusion.dataset import load_splits
 from riffusion.errors import UserError
@@ -752,3 +752,31 @@ def test_a_region_of_a_short_song_and_one_that_is_too_short(long_model, tmp_path
     audio.save_wav(tmp_path / "blip.wav", tone(220, 0.999), RATE)
     with pytest.raises(UserError, match="blip.wav: 0.999 s is too short, less than 1 s"):
         run(long_model, tmp_path / "out", "--audio", str(tmp_path / "blip.wav"), "--prompt", "add a vocal")
+
+
+def test_what_was_read_otherwise_than_it_should_be_is_told_before_painting(tiny_model, tmp_path, capsys):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 2.0), RATE)
+    said = ["-metadata", "title=T", "-metadata", "album=", "-metadata", "copyright=C", "-write_id3v1", "1"]
+    for name in ("song.mp3", "song.m4a"):
+        command = [
+            ffmpeg.binaries()[0],
+            "-v",
+            "error",
+            "-i",
+            tmp_path / "song.wav",
+            *said[: None if "3" in name else 0],
+        ]
+        subprocess.run([*command, "-b:a", "128k", tmp_path / name], check=True)
+    data = bytearray((tmp_path / "song.m4a").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 1500] = b"\x55" * 1500
+    (tmp_path / "damaged.m4a").write_bytes(data)
+    flags = ["--audio", str(tmp_path / "song.mp3"), str(tmp_path / "damaged.m4a"), "--prompt", "add a vocal"]
+    args = inference_instruct_pix2pix.parse_args(flags)
+    songs = inference_instruct_pix2pix.find_sources(model.load_facts(str(tiny_model)).params, tmp_path, args)
+    told = capsys.readouterr().err
+    assert "damaged.m4a: damaged at " in told
+    assert songs[0].tags["title"] == "T"
+    assert [song.recording.file.exists() for song in songs] == [False, True]  # only one is there decoded at a time
+    (tmp_path / "text.txt").write_text("hello")
+    with pytest.raises(UserError, match="text.txt: not an audio file"):
+        run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "text.txt"), "--prompt", "add a vocal")
