@@ -39,6 +39,7 @@ from riffusion.downmix import mixed_blocks
 from riffusion.edits import SEPARATING, TASKS
 from riffusion.errors import UserError, own_failure
 from riffusion.image import image_from_spectrogram
+from riffusion.instructions import asked_stem
 from riffusion.latents import unread_text
 from riffusion.mixing import Layers, Placement, backing_changes, mix_song
 from riffusion.overview import Overview
@@ -636,7 +637,7 @@ def save_result(
         "title": job.source.title,
         "prompt": job.prompt,
         "task": job.task,
-        "measured": kept.measured.row(job.task) | kept.more,
+        "measured": kept.measured.row(job.task, asked_stem(job.prompt)) | kept.more,
         "controls": controls or {},
         "kept attempt": kept.attempt.number,
         "attempts": [one.record() for one in tried],

@@ -13,6 +13,7 @@ from riffusion import model
 from riffusion.attempts import plan_rounds
 from riffusion.dataset import held_out_split, load_splits
 from riffusion.errors import UserError
+from riffusion.instructions import asked_stem
 from riffusion.metrics import Measured
 from riffusion.painting import Painter, unedited_images
 from riffusion.runtime import keep_freed_memory
@@ -72,11 +73,11 @@ class Answer:
     @property
     def performed(self) -> bool | None:
         """Whether the edit was performed, None if that can't be told."""
-        return self.measured.performed(self.task)
+        return self.measured.performed(self.task, asked_stem(self.sounding.sample.prompt))
 
     def row(self) -> dict[str, object]:
         """As `riffusion.results.summarise` reads it."""
-        return self.measured.row(self.task) | {OUTSIDE: self.outside}
+        return self.measured.row(self.task, asked_stem(self.sounding.sample.prompt)) | {OUTSIDE: self.outside}
 
 
 def answer(sounding: Sounding, before: Image.Image, picture: Image.Image, target: str) -> Answer:

@@ -117,6 +117,22 @@ def names_stem(prompt: str, stem: str) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(noun.lower())}s?(?!\w)", prompt.lower()) for noun in nouns)
 
 
+def asked_stem(prompt: str) -> str:
+    """The stem that an instruction asks for: "vocals", "drums", "bass" or "other"; "" if it speaks of none or several.
+
+    What it says of the music that is there ("over the drums") doesn't count.
+    """
+    there = r"\b(?:over|under|to|on|onto|with|behind|beside|against|around|along|of|from|like|and|no|without)\s+"
+    there += r"(?:the|this|these|those|that|my|our)\s+(?:[\w'-]+\s+){0,2}?"
+    named = []
+    for stem in ("vocals", "drums", "bass", "other"):
+        nouns = "|".join(map(re.escape, {_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]}))
+        rest = re.sub(rf"{there}(?:{nouns})s?\b", "", prompt.lower())
+        if re.search(rf"\b(?:{nouns})s?\b", rest):
+            named.append(stem)
+    return named[0] if len(named) == 1 else ""
+
+
 def _describe(stems: frozenset[str], style: str) -> str:
     names = [_stem_forms(stem)["plural"] for stem in sorted(stems)]
     listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

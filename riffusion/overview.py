@@ -9,7 +9,7 @@ from PIL import Image
 
 from riffusion import audio
 from riffusion.image import image_from_pixels, pixels_from_mel
-from riffusion.metrics import EditMeter, Measured, VoicingMeter
+from riffusion.metrics import EditMeter, Measured, SoundMeter
 from riffusion.spectrogram import SpectrogramConverter
 
 BLOCK_FRAMES = 2048  # looked at together: 20 s
@@ -27,7 +27,7 @@ class Overview:
         while frames > self.frames_per_column * MOST_COLUMNS:
             self.frames_per_column *= 2  # a block's frames are a whole number of columns
         self.columns: dict[str, list[np.ndarray]] = {"input": [], "stem": [], "painted": []}  # levels
-        self.edit_meter, self.voicing_meter = EditMeter(), VoicingMeter()
+        self.edit_meter, self.sound_meter = EditMeter(), SoundMeter()
 
     def look(
         self,
@@ -60,7 +60,7 @@ class Overview:
                 seconds = (place + np.arange(mels.shape[-1])) * hop / rate
                 backing = mels[0] if loudness is None else mels[0] * loudness(seconds)
                 self.edit_meter.add(spread * mels[1, :, first:last], backing[:, first:last])
-                self.voicing_meter.add(block[1, (margin + first) * hop : (margin + last) * hop], rate)
+                self.sound_meter.add(block[1, (margin + first) * hop : (margin + last) * hop], rate)
             place += mels.shape[-1]
             for name, mel in zip(self.columns, mels, strict=True):
                 self.columns[name].append(self.shrunk(mel).astype(np.float16))
@@ -86,8 +86,8 @@ class Overview:
         return pictures
 
     def measured(self) -> Measured:
-        """Was a new part painted, how much of it is sung, and how high?"""
-        return Measured(self.edit_meter.result(), self.voicing_meter.result())
+        """Was a new part painted, and what does it sound like?"""
+        return Measured(self.edit_meter.result(), *self.sound_meter.result())
 
 
 def signed_mean(gains: np.ndarray) -> audio.Mix:

@@ -14,6 +14,7 @@ from riffusion.dataset import dataset_target, undecoded
 from riffusion.edits import apply_edit, changed_stem
 from riffusion.errors import UserError
 from riffusion.image import CHANGED_GREY, grey_levels, spectrogram_from_image
+from riffusion.instructions import asked_stem
 from riffusion.metrics import Measured, measure_stem
 from riffusion.pair import PAIR_PICTURES
 from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
@@ -160,5 +161,5 @@ class Sounding:
         for name, (answer, shown) in sample.known_answers(target).items():
             stem = self.stem(sample.original, answer, shown)
             outside = sample.outside(sample.original, answer, shown)
-            rows[name] = self.measured(stem).row(sample.task) | {OUTSIDE: outside}
+            rows[name] = self.measured(stem).row(sample.task, asked_stem(sample.prompt)) | {OUTSIDE: outside}
         return rows
