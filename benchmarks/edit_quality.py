@@ -12,14 +12,15 @@ if nothing is painted. `registers`: a high and a low voice over the same backing
 backing's scale and chords, of painted vocals, of true ones, and of true ones of other songs. `memory`: likeness
 (correlation at the best shift in time) to the nearest training stem of the kind, and the share of frames that two seeds
 sing alike. `backings`: one instruction and one noise over different backings; the likeness of part to part, and how
-each fits its own backing and the others. `separation`: SI-SDR of what "remove" and "extract" leave, from songs in
-stems, beside that of the untouched mix.
+each fits its own backing and the others. `hearing`: is it heard as what it is? Vocals,
+drums and bass beside true ones, true ones through the autoencoder, and other songs': level, pitch, overtones that stand
+out, sharp onsets, onsets on those of the backing, distance to true parts in features that no model knows.
+`separation`: SI-SDR of what "remove" and "extract" leave, from songs in stems, beside that of the untouched mix.
 """
 
 import argparse
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,15 +34,18 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness import Records, run_measures
+from hearing import kernel_distance, on_time, onset_seconds, sound_features, standardise
 from held_out import (
     Answer,
     control_answers,
     held_out_pairs,
     load_painter,
+    more_controls,
     paint,
     paint_again,
     read_target,
     sound_inputs,
+    spread_over_songs,
 )
 from judges import Harmony, StemJudge, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
 
@@ -49,7 +53,7 @@ from riffusion import model, stems
 from riffusion.dataset import load_splits
 from riffusion.edits import Edit, apply_edit
 from riffusion.errors import UserError
-from riffusion.metrics import si_sdr
+from riffusion.metrics import SOUNDS_LIKE, si_sdr
 from riffusion.painting import Painter, Region, open_view
 from riffusion.runtime import Help, run_script
 from riffusion.samples import Sounding
@@ -106,25 +110,28 @@ class Bench:
         """The inputs of some pairs as sound."""
         return sound_inputs(read_target(pairs, self.painter.target), self.painter)
 
+    def asked(self, asked: str) -> datasets.Dataset:
+        """Pairs that ask to add a stem, of as many songs as there are before a second one of any."""
+        facts = zip(self.pairs["task"], self.pairs["painted_stem"], strict=True)
+        rows = [row for row, (task, stem) in enumerate(facts) if (task, stem) == ("add", asked)]
+        return self.pairs.select(spread_over_songs(rows, self.pairs["song"])[: self.max_vocals])
+
     @cached_property
     def vocals(self) -> tuple[datasets.Dataset, list[Sounding]]:
-        """Pairs that ask for vocals, of as many songs as there are before a second one of any."""
-        facts = zip(self.pairs["task"], self.pairs["painted_stem"], self.pairs["song"], strict=True)
-        rows = [(row, song) for row, (task, stem, song) in enumerate(facts) if (task, stem) == ("add", "vocals")]
-        if not rows:
+        """Pairs that ask for vocals, and their inputs as sound."""
+        chosen = self.asked("vocals")
+        if not len(chosen):
             raise UserError("no held-out pair asks to add vocals")
-        seen: Counter[str] = Counter()
-        turns = []
-        for _, song in rows:
-            seen[song] += 1
-            turns.append(seen[song])
-        chosen = self.pairs.select([rows[place][0] for place in np.argsort(turns, kind="stable")[: self.max_vocals]])
         return chosen, self.soundings(chosen)
 
     @cached_property
     def sung(self) -> dict[str, list[Answer]]:
         """What the model sings over the `vocals`, by the name of each seed's row."""
-        return {f"model, seed {one.seed}": paint(self.vocals[1], self.painter, one) for one in self.settings}
+        return self.painted(self.vocals[1])
+
+    def painted(self, soundings: list[Sounding]) -> dict[str, list[Answer]]:
+        """What the model paints over some inputs, by the name of each seed's row."""
+        return {f"model, seed {one.seed}": paint(soundings, self.painter, one) for one in self.settings}
 
 
 def open_bench(args: argparse.Namespace) -> Bench:
@@ -257,6 +264,64 @@ def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
     return rows
 
 
+def measure_hearing(bench: Bench, args: argparse.Namespace) -> Records:
+    """Is it heard as the stem that was asked for, and at the backing's time?"""
+    rows = []
+    for stem in SOUNDS_LIKE:
+        pairs = bench.asked(stem)
+        if not len(pairs):
+            continue
+        soundings = bench.vocals[1] if stem == "vocals" else bench.soundings(pairs)
+        answers = more_controls(soundings, bench.painter)
+        painted = bench.sung if stem == "vocals" else bench.painted(soundings)
+        true = answers["oracle"]
+        heard = {name: [features_of(one) for one in given] for name, given in (answers | painted).items()}
+        for name, given in (answers | painted).items():
+            scaled = [standardise(np.stack(some), np.stack(heard["oracle"])) for some in (heard[name], heard["oracle"])]
+            distance = kernel_distance(*scaled, [song_of(one) for one in given], [song_of(one) for one in true])
+            rows.append({"stem": stem} | hearing_row(name, given, stem) | {"distance x 1000": distance})
+    return rows
+
+
+def hearing_row(name: str, answers: list[Answer], stem: str) -> dict[str, object]:
+    """One row over the answers to all samples: means."""
+    rate = answers[0].sounding.converter.params.sample_rate
+    times = [on_time_of(one) for one in answers]
+
+    def mean(values: list[float]) -> float:
+        known = [value for value in values if np.isfinite(value)]
+        return float(np.mean(known)) if known else np.nan
+
+    return {
+        "answer": name,
+        "clips": len(answers),
+        "performed %": percent([one.measured.performed("add", stem) for one in answers]),
+        "level dB": mean([one.measured.edit.level_db for one in answers]),
+        "pitch confidence": mean([confidence(one.stem, rate) for one in answers]),
+        "overtones %": 100 * mean([one.measured.timbre.overtone_share for one in answers]),
+        "onsets dB": mean([one.measured.timbre.onset_db for one in answers]),
+        "below 300 Hz %": 100 * mean([one.measured.timbre.low_share for one in answers]),
+        "on the backing's onsets %": 100 * mean([own for own, _ in times]),
+        "by chance %": 100 * mean([chance for _, chance in times]),
+    }
+
+
+def features_of(answer: Answer) -> np.ndarray:
+    return sound_features(answer.stem, answer.sounding.converter.params.sample_rate)
+
+
+def song_of(answer: Answer) -> str:
+    """The song that a part comes from, or that it was painted over."""
+    return answer.song or answer.sounding.sample.song
+
+
+def on_time_of(answer: Answer) -> tuple[float, float]:
+    """Share of a part's onsets on those of its backing, and by chance."""
+    rate = answer.sounding.converter.params.sample_rate
+    part, backing = (onset_seconds(one, rate) for one in (answer.stem, answer.sounding.backing[0].numpy()))
+    return on_time(part, backing, len(answer.stem) / rate)
+
+
 def measure_separation(bench: Bench, args: argparse.Namespace) -> Records:
     """SI-SDR of what is left by "remove" and "extract", in sound, beside that of the mix as it was."""
     if args.root_data_dir is None:
@@ -337,6 +402,7 @@ MEASURES: dict[str, Callable[[Bench, argparse.Namespace], Records]] = {
     "notes": measure_notes,
     "memory": measure_memory,
     "backings": measure_backings,
+    "hearing": measure_hearing,
     "separation": measure_separation,
 }
 

@@ -1,4 +1,4 @@
-"""How parts sound beside true ones, in features that no model was trained on, and whether they keep the backing's time."""
+"""How parts sound beside true ones, in features that no model learnt from, and whether they keep the backing's time."""
 
 import librosa
 import numpy as np
@@ -49,7 +49,10 @@ def sound_features(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     parts = [cepstrum.mean(axis=1), cepstrum.std(axis=1), np.abs(np.diff(cepstrum, axis=1)).mean(axis=1)]
     parts += [contrast.mean(axis=1), contrast.std(axis=1), flatness.mean(axis=1), flatness.std(axis=1)]
     parts += [modulation(level, sample_rate / HOP), np.percentile(rises, (25, 50, 75, 90, 97))]
-    parts += [[len(onset_peaks(rises, HOP_SECONDS)) * sample_rate / len(waveform)], chroma_motion(magnitude, sample_rate)]
+    parts += [
+        [len(onset_peaks(rises, HOP_SECONDS)) * sample_rate / len(waveform)],
+        chroma_motion(magnitude, sample_rate),
+    ]
     return np.concatenate(parts)
 
 
@@ -65,7 +68,7 @@ def modulation(level: np.ndarray, frame_rate: float) -> np.ndarray:
 
 
 def chroma_motion(magnitude: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Of the pitch classes in a tenth of a second: the loudest one's share and its spread, and how much of all moves."""
+    """Of the pitch classes in a tenth of a second: the loudest one's share and its spread, and how much moves."""
     chroma = librosa.feature.chroma_stft(S=magnitude**2, sr=sample_rate, tuning=0.0, norm=1)
     tenths = max(1, round(chroma.shape[1] * HOP / sample_rate / 0.1))
     slow = np.stack([part.mean(axis=1) for part in np.array_split(chroma, tenths, axis=1)], axis=1)

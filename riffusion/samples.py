@@ -36,6 +36,7 @@ class Sample:
     prompt: str
     task: str
     target: str
+    song: str = ""
 
     @cached_property
     def sha256(self) -> str:
@@ -126,7 +127,8 @@ def read_samples(records: datasets.Dataset, task: str | None) -> list[Sample]:
         for picture in pair:
             if picture.size != (samples[0].original if samples else pair[0]).size:
                 raise UserError(f"{name} of the dataset has a picture of another size: {picture.size}")
-        samples.append(Sample(name, title, pair[0], pair[1], record["edit_prompt"], own_task, target))
+        facts = record["edit_prompt"], own_task, target, record.get("song") or ""
+        samples.append(Sample(name, title, pair[0], pair[1], *facts))
     return samples
 
 
