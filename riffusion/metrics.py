@@ -17,7 +17,7 @@ LSD_FLOOR = 1e-8  # power of a spectrum, some 130 dB below a sine at full scale
 # What sounds like a stem, by measurements of its `Voicing` and `Timbre`: from, to. Fixed on the control rows.
 SOUNDS_LIKE: dict[str, dict[str, tuple[float, float]]] = {
     "vocals": {"voiced_share": (0.15, 1.0), "overtone_share": (0.45, 1.0)},
-    "drums": {"voiced_share": (0.0, 0.25), "onset_db": (7.0, np.inf)},
+    "drums": {"voiced_share": (0.0, 0.65), "onset_db": (7.0, np.inf)},
     "bass": {"voiced_share": (0.1, 1.0), "low_share": (0.7, 1.0)},
 }
 MAX_LIKENESS = 0.75  # frames nearer to the backing's are a copy; 99 % of true vocals are under 0.55, copies over 0.85
