@@ -7,10 +7,10 @@ from riffusion.metrics import ACTIVE_DB, LEVEL_RANGE_DB, MIN_ACTIVE_SHARE
 from riffusion.mixing import LIMITER_DB
 
 PERFORMED = (
-    "measures level and activity alone. For add: the stem is active in at least "
-    f"{100 * MIN_ACTIVE_SHARE:g} % of the frames, {LEVEL_RANGE_DB[0]:g} to {LEVEL_RANGE_DB[1]:g} dB against the input; "
-    "for keep: it is active in fewer. Whether it is the part that was asked for, or sounds good, is not measured, and "
-    "remove and extract have no verdict (-)"
+    f"for add: the stem is active in at least {100 * MIN_ACTIVE_SHARE:g} % of the frames, {LEVEL_RANGE_DB[0]:g} to "
+    f"{LEVEL_RANGE_DB[1]:g} dB against the input, and sounds like what was asked for: vocals are voiced with overtones, "
+    "drums have sharp onsets, bass is low and pitched (other stems aren't judged by sound); for keep: it is active in "
+    "fewer. Whether it sounds good is not measured, and remove and extract have no verdict (-)"
 )
 LEVEL = "level of the painted stem against the input, in its active frames"
 ACTIVE = (
@@ -39,6 +39,12 @@ MEANINGS = {
     "voiced %": VOICED,
     "median pitch Hz": PITCH,
     "pitch Hz": f"{PITCH}; median",
+    "overtones %": "share of the first eight overtones that stand 6 dB above the gaps between them, in voiced frames",
+    "onsets dB": "how much more the stem rises within 30 ms at its median onset than at the median moment",
+    "below 300 Hz %": "share of the stem's power below 300 Hz",
+    "on the backing's onsets %": "share of the part's onsets within 30 ms of an onset of the backing",
+    "by chance %": "share of the clip's time that is so near to an onset of the backing",
+    "distance x 1000": "kernel distance to true parts, pairs of one song left out; compare the control rows",
     "limited dB": f"how far the stem was turned down where the sum would clip, at most {LIMITER_DB:g} dB",
     "limited s": "for how many seconds it was turned down",
     "samples cut": "samples where the stem was cut because turning it down was not enough",
