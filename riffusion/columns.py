@@ -8,9 +8,9 @@ from riffusion.mixing import LIMITER_DB
 
 PERFORMED = (
     f"for add: the stem is active in at least {100 * MIN_ACTIVE_SHARE:g} % of the frames, {LEVEL_RANGE_DB[0]:g} to "
-    f"{LEVEL_RANGE_DB[1]:g} dB against the input, and sounds like what was asked for: vocals are voiced with overtones, "
-    "drums have sharp onsets, bass is low and pitched (other stems aren't judged by sound); for keep: it is active in "
-    "fewer. Whether it sounds good is not measured, and remove and extract have no verdict (-)"
+    f"{LEVEL_RANGE_DB[1]:g} dB against the input, and sounds like what was asked for: vocals are voiced, with "
+    "overtones, drums have sharp onsets, bass is low and pitched (other stems aren't judged by sound); for keep: it "
+    "is active in fewer. Whether it sounds good is not measured, and remove and extract have no verdict (-)"
 )
 LEVEL = "level of the painted stem against the input, in its active frames"
 ACTIVE = (

@@ -8,16 +8,16 @@ def test_every_column_is_explained_once_and_edit_performed_says_what_it_measures
     heads = [line.split(":")[0] for line in lines if not line.startswith(" ")]
     assert heads == ["result", "edit performed", "active %", "answer"]
     text = " ".join(line.strip() for line in lines)
-    assert "measures level and activity alone" in text
+    assert "sounds like what was asked for: vocals are voiced, with overtones" in text
     assert "at least 10 % of the frames, -20 to 18 dB against the input" in text
     assert columns.legend([[{"way": "ours"}]]) == ""
 
 
 def test_whoever_is_asked_twice_for_a_verdict_is_told_once():
     text = columns.legend([[{"edit performed": "yes"}], [{"performed %": 100.0}]], width=1000)
-    assert text.count("level and activity") == 1
+    assert text.count("sounds like what was asked for") == 1
     alone = columns.legend([[{"performed %": 100.0}]], width=1000)
-    assert alone.count("level and activity") == 1
+    assert alone.count("sounds like what was asked for") == 1
 
 
 def test_the_limit_that_is_told_is_the_limit():
