@@ -32,7 +32,7 @@ def samples_page(
     judged = [record["measured"]["edit performed"] for record in records]
     yes, all_judged = judged.count("yes"), len(judged) - judged.count("-")
     count = f"{len(records)} sample{'s' * (len(records) != 1)}"
-    verdict = f"{count}, {yes} of {all_judged} edits performed (by level and activity)" if all_judged else count
+    verdict = f"{count}, {yes} of {all_judged} edits performed (by level, activity and sound)" if all_judged else count
     heading = f"<h1>Results</h1><p>{verdict}</p>" if records else "<h1>Results</h1>"
     link = f'<p><a href="{_link(search)}">guidance search</a></p>' if search else ""
     failed = _table([{"not painted": name, "because": reason} for name, reason in (failures or {}).items()])

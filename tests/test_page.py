@@ -71,9 +71,9 @@ def test_a_silent_answer_has_no_figure_and_no_verdict_is_no_badge():
 def test_a_page_says_what_its_verdict_measures_and_each_column_once():
     content = record()
     html = page.samples_page([content], results.summary([content]))
-    assert "1 of 1 edits performed (by level and activity)" in html
+    assert "1 of 1 edits performed (by level, activity and sound)" in html
     assert html.count("<dt>performed %</dt>") == html.count("<dt>active %</dt>") == 1
-    assert "measures level and activity alone" in html
+    assert "sounds like what was asked for" in html
 
 
 def test_settings_are_shown_to_the_last_digit():
