@@ -13,7 +13,8 @@ import soxr
 
 from riffusion import id3
 from riffusion.errors import UserError
-from riffusion.recording import BLOCK_SAMPLES, Recording, no_room, open_recording
+from riffusion.recording import BLOCK_SAMPLES, Recording, open_recording
+from riffusion.room import refusal
 
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 Mix = Callable[[np.ndarray, int], np.ndarray]
@@ -40,7 +41,8 @@ def temporary_folder() -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory()
     except OSError as error:
-        raise no_room(Path(os.environ.get("TMPDIR", "/tmp")), "a folder", 1, error) from error  # noqa: S108
+        place = Path(error.filename).parent if error.filename else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
+        raise refusal(place, error) from error
     with folder as name:
         yield Path(name)
 
@@ -238,14 +240,14 @@ def write_floats(path: Path, blocks: Iterable[np.ndarray], rate: int, channels: 
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
         file = soundfile.SoundFile(descriptor, "w", rate, channels, "FLOAT", format="RF64")
     except (OSError, soundfile.LibsndfileError) as error:
-        raise no_room(path.parent, path.name, max(needed, 1), error) from error
+        raise refusal(path, error, needed) from error
     with file:
         for block in blocks:
             samples += block.shape[-1]
             try:
                 file.write(block.T)
             except (OSError, soundfile.LibsndfileError, AssertionError) as error:
-                raise no_room(path.parent, path.name, max(needed, 4 * channels * samples), error) from error
+                raise refusal(path, error, max(needed, 4 * channels * samples)) from error
     if path.stat().st_size < 4 * channels * samples:  # libsndfile doesn't always tell that a disk is full
-        raise no_room(path.parent, path.name, max(needed, 4 * channels * samples), OSError("is the disk full?"))
+        raise refusal(path, OSError("is the disk full?"), max(needed, 4 * channels * samples))
     return samples

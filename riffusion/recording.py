@@ -13,6 +13,7 @@ import soundfile
 
 from riffusion import containers, ffmpeg
 from riffusion.errors import UserError
+from riffusion.room import refusal
 
 BLOCK_SAMPLES = 1 << 20  # read at a time
 INTEGERS = {"PCM_S8": 16, "PCM_U8": 16, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}  # libsndfile's names, and bits
@@ -142,7 +143,7 @@ def copy_stream(stream: BinaryIO, folder: Path, name: Path) -> Path:
                 if size > ffmpeg.MOST_BYTES:
                     raise UserError(f"{name}: is longer than {ffmpeg.MOST_BYTES >> 30} GiB")
     except OSError as error:
-        raise no_room(folder, f"a copy of {name}", size + 1, error) from error
+        raise refusal(folder, error, size + 1) from error
     return copy
 
 
@@ -151,13 +152,7 @@ def working_folder(folder: Path) -> Path:
     try:
         return Path(tempfile.mkdtemp(dir=folder))
     except OSError as error:
-        raise no_room(folder, "a folder", 1, error) from error
-
-
-def no_room(folder: Path, what: str, size: int, error: Exception) -> UserError:
-    """What to say when `what`, of `size` bytes as far as is known, can't be written into a folder."""
-    reason = getattr(error, "strerror", None) or str(error)
-    return UserError(f"{folder}: can't write {what} there, of {size} bytes or more ({reason})")
+        raise refusal(folder, error) from error
 
 
 def link_without_ending(source: Path, folder: Path) -> Path:

@@ -29,13 +29,19 @@ def writing(place: Path, needed: int = 0) -> Iterator[None]:
     try:
         yield
     except soundfile.LibsndfileError as error:
-        raise UserError(_refusal(place, error.error_string, needed)) from error
+        raise refusal(place, error, needed) from error
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
         if error.filename is not None and error.errno not in FULL:
             raise UserError(one_line(error)) from error
-        raise UserError(_refusal(place, error.strerror or str(error), needed)) from error
+        raise refusal(place, error, needed) from error
+
+
+def refusal(place: Path, error: Exception, needed: int = 0) -> UserError:
+    """What to say of a failure to write to a place, with the bytes `needed` as far as that is known."""
+    reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return UserError(_refusal(place, reason, needed))
 
 
 def _refusal(place: Path, reason: str, needed: int) -> str:

@@ -202,12 +202,12 @@ def test_no_room_is_told_with_the_folder_and_the_bytes(sounds, tmp_path, monkeyp
     stream = ffmpeg.probe(sounds / "plain.m4a")[0]
     with pytest.raises(UserError, match=r"/dev: decoding .*plain.m4a takes 1058400 bytes there, .*No space left"):
         ffmpeg.decode(sounds / "plain.m4a", [(0, stream, Path("/dev/full"))], sounds / "plain.m4a")
-    with pytest.raises(UserError, match=r"missing: can't write .* of 1 bytes or more"):
+    with pytest.raises(UserError, match="missing: can't be written .No such"):
         copy_stream((sounds / "plain.wav").open("rb"), tmp_path / "missing", Path("-"))
-    with pytest.raises(UserError, match=r"/dev: can't write full there, of 176400 bytes"):
+    with pytest.raises(UserError, match=r"/dev/full: can't be written .*about 0.2 MB are needed"):
         audio.write_floats(Path("/dev/full"), [np.zeros(RATE, np.float32)], RATE, needed=4 * RATE)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(UserError, match="can't write a folder there"):
+    with pytest.raises(UserError, match="missing: can't be written"):
         audio.load_audio(sounds / "plain.m4a")
 
 
