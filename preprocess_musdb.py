@@ -27,6 +27,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -34,30 +35,45 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from riffusion import instructions, report, stems
-from riffusion.audio import put_ffmpeg_on_path
+from riffusion import instructions, names, report, stems
 from riffusion.clips import Clip, cut_clips
 from riffusion.edits import TASKS, Edit, Stems, draw_backings, draw_edits
-from riffusion.errors import UserError
+from riffusion.errors import UserError, own_failure
+from riffusion.ffmpeg import put_ffmpeg_on_path
 from riffusion.pair import METADATA, TARGETS, Pair, write_records
 from riffusion.pictures import Pictures, draw_pictures
-from riffusion.runtime import keep_freed_memory, run_script, torch_device
+from riffusion.room import writing
+from riffusion.runtime import Help, keep_freed_memory, only_run, run_script, torch_device
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
+from riffusion.task_words import read_task
 
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
 SONG_FILE = "song.json"  # written last: a song that has it is finished
+RUNNING = ".running"  # begins the name of the file that a run holds in its output folder
 PREVIEW_PAIRS = 12
+MOST_BACKINGS = 31  # that are tried for a clip before it is given up: all that five stems have
 
 
 @dataclass
 class SongResult:
-    """What became of one song: how many pairs of each kind, what was not kept and why, and why it failed if it did."""
+    """What became of one song: how many pairs of each kind, what was not kept and why, and why it failed if it did.
+
+    Files of its folder that were passed over are named with the reason, and so are stems that are sums of others.
+    `mended` counts stems that aren't the mean of their channels in the pairs, by what was wrong with that.
+    """
 
     song: stems.Song
     folder: Path
     pairs: Counter[str] = field(default_factory=Counter)
     not_kept: Counter[str] = field(default_factory=Counter)
+    passed_over: dict[str, str] = field(default_factory=dict)
+    mended: Counter[str] = field(default_factory=Counter)
     failure: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells it from others: a song of the same name may be in another subset."""
+        return str(Path(self.song.subset, self.song.name))
 
 
 @dataclass
@@ -72,26 +88,31 @@ class SongWork:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument_group("songs").add_argument
     add(
         "--root_data_dir",
         type=Path,
-        help="MUSDB18 root with train/ and test/, or one such folder: .stem.mp4 files, or a folder a song with wav, "
-        "flac, ogg or mp3 stems",
+        help="MUSDB18 root with train/ and test/, or one such folder: .stem.mp4 files, or one folder per song with "
+        "one audio file of any format per stem (default: none; needed but for --download_sample)",
     )
-    add("--output_dir", type=Path, help="where the pairs go")
-    add("--download_sample", type=Path, metavar="DIR", help="only fetch MUSDB18's 7-second excerpts into DIR")
+    add("--output_dir", type=Path, help="where the pairs go (default: none; needed as well)")
+    add(
+        "--download_sample",
+        type=Path,
+        metavar="DIR",
+        help="only fetch MUSDB18's 7-second excerpts into DIR (default: don't)",
+    )
     add = parser.add_argument_group("what is asked for").add_argument
     add("--stems", "--gen_stem", nargs="+", metavar="STEM", help="stems to ask for (default: all that a song has)")
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="what to ask of them (default: all)")
-    add("--pairs_per_clip", type=int, default=6, help="most instructions for a clip (default: 6)")
-    add("--backings_per_clip", type=int, default=2, help="backings that share these instructions (default: 2)")
+    add("--pairs_per_clip", type=int, default=6, help="maximum number of instructions per clip (default: 6)")
+    add("--backings_per_clip", type=int, default=2, help="backings per clip; --pairs_per_clip is split among them")
     add(
         "--subset_prob",
         type=float,
         default=0.5,
-        help="chance that a backing is any set of the stems that sound, not all but one (default: 0.5)",
+        help="probability of a random subset of the audible stems instead of all but one (default: 0.5)",
     )
     add(
         "--target",
@@ -110,7 +131,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--say_prob",
         type=float,
         default=instructions.SAY,
-        help="chance of each thing known of a stem to be said (default: %(default)s)",
+        help="probability of mentioning each known attribute of a stem (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="seed of backings, edits and sentences (default: 0)")
     add = parser.add_argument_group("clips").add_argument
@@ -118,17 +139,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--frame_len_seconds", type=float, default=5.11, help="clip length (default: 5.11)")
     add("--frame_overlap", type=float, default=0.0, help="overlap as a share of a clip (default: 0)")
     add("--pitch_augment", action="store_true", help=f"also shifted by {PITCH_STEPS} semitones")
-    add("--max_examples", type=int, help="stop after this many pairs")
+    add("--max_examples", type=int, help="stop after this many pairs (default: never)")
     add = parser.add_argument_group("which pairs are kept").add_argument
     add(
         "--frame_min_power_prop",
         type=float,
         default=0.4,
-        help="least mean power of a stem in a clip, as a share of its power in the song (default: 0.4)",
+        help="minimum mean power of a stem in a clip, as a share of its power in the song (default: 0.4)",
     )
-    add("--min_level_db", type=float, default=-20.0, help="least level over the rest of the mix (default: -20)")
-    add("--max_level_db", type=float, default=15.0, help="highest level over the rest of the mix (default: 15)")
-    add("--min_changed", type=float, default=0.03, help="least share of pixels that the stem changes (default: 0.03)")
+    add("--min_level_db", type=float, default=-20.0, help="minimum level over the rest of the mix (default: -20)")
+    add("--max_level_db", type=float, default=15.0, help="maximum level over the rest of the mix (default: 15)")
+    add("--min_changed", type=float, default=0.03, help="minimum share of pixels that the stem changes (default: 0.03)")
     add = parser.add_argument_group("the run").add_argument
     add("--device", type=torch_device, default="cpu", help="torch device for the transforms (default: cpu)")
     add("--num_proc", type=int, default=os.cpu_count(), help="songs at a time (default: all cores)")
@@ -140,6 +161,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.download_sample is None and (args.root_data_dir is None or args.output_dir is None):
         parser.error("--root_data_dir and --output_dir are needed")
+    args.stems = [names.key(stem) for stem in args.stems] if args.stems else None
     check_args(parser, args)
     return args
 
@@ -171,22 +193,24 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
 def main(args: argparse.Namespace) -> int:
     if args.download_sample is not None:
         return download_sample(args.download_sample)
-    prompts = instructions.read_prompts(args.prompt_filepath)
-    songs = stems.find_songs(args.root_data_dir)
+    prompts = {names.key(song): labels for song, labels in instructions.read_prompts(args.prompt_filepath).items()}
+    songs, passed_over = stems.list_songs(args.root_data_dir)
     require_stems(songs, args)
-    claim_output_dir(args)
-    songs = songs[args.shard_index :: args.num_shards]
-    results = preprocess_songs(songs, prompts, args)
-    for result in results:
-        if result.failure:
-            print(f"error: {result.failure}", file=sys.stderr)
-    if not any(result.pairs for result in results):
-        if args.num_shards == 1:
-            shutil.rmtree(args.output_dir)
-        raise UserError(f"no pair was made from {args.root_data_dir}; nothing was written")
-    if args.preview:
-        draw_preview(results, args)
-    return write_report(results, prompts, args)
+    report.make_folder(args.output_dir)
+    with only_run(args.output_dir / f"{RUNNING}-{args.shard_index}-of-{args.num_shards}"):
+        claim_output_dir(args)
+        songs = songs[args.shard_index :: args.num_shards]
+        results = preprocess_songs(songs, prompts, args)
+        for result in results:
+            if result.failure:
+                print(f"error: {result.failure}", file=sys.stderr)
+        if not any(result.pairs for result in results):
+            if args.num_shards == 1:
+                shutil.rmtree(args.output_dir)
+            raise UserError(f"no pair was made from {args.root_data_dir}; nothing was written")
+        if args.preview:
+            draw_preview(results, args)
+        return write_report(results, prompts, passed_over, args)
 
 
 def download_sample(folder: Path) -> int:
@@ -205,15 +229,13 @@ def download_sample(folder: Path) -> int:
 
 def require_stems(songs: list[stems.Song], args: argparse.Namespace) -> None:
     """Refuse a stem name that no readable song has, before any work."""
-    names = set()
+    known = set()
     for song in songs:
-        try:
-            names |= set(stems.stem_sources(song))
-        except UserError:
-            continue  # this song's own failure, reported when its turn comes
+        with own_failure(song.name, {}):  # reported when its turn comes
+            known |= set(stems.stem_sources(song))
     for stem in args.stems or ():
-        if names and stem not in names:
-            raise UserError(f"no song has a stem named {stem!r}; there are {', '.join(sorted(names))}")
+        if known and stem not in known:
+            raise UserError(f"no song has a stem named {stem!r}; there are {', '.join(sorted(known))}")
 
 
 def claim_output_dir(args: argparse.Namespace) -> None:
@@ -228,10 +250,9 @@ def claim_output_dir(args: argparse.Namespace) -> None:
         changed = [name for name in flags if flags[name] != before.get(name)]
         if changed:
             raise UserError(f"{args.output_dir} was made with another --{changed[0]}; choose another folder")
-    elif args.output_dir.is_dir() and any(args.output_dir.iterdir()):
+    elif not all(one.name.startswith((RUNNING, path.name)) for one in args.output_dir.iterdir()):
         raise UserError(f"{args.output_dir} holds files of something else; choose an empty folder")
     else:
-        report.make_folder(args.output_dir)
         report.save_json(path, flags)
 
 
@@ -255,14 +276,44 @@ def iterate_songs(songs: list[stems.Song], prompts: dict, args: argparse.Namespa
         for song in songs:
             if remaining == 0:
                 return
-            result = preprocess_song(song, prompts.get(song.name, {}), args, remaining)
+            result = preprocess_song(song, labels_of(song, prompts), args, remaining)
             remaining = None if remaining is None else remaining - result.pairs.total()
             yield result
         return
-    with ProcessPoolExecutor(args.num_proc, multiprocessing.get_context("spawn"), start_worker) as pool:
-        futures = [pool.submit(preprocess_song, song, prompts.get(song.name, {}), args, None) for song in songs]
+    done = 0
+    while done < len(songs):
+        for result in pooled_songs(songs[done:], prompts, args, args.num_proc):
+            done += 1
+            yield result
+        if done < len(songs):  # a process was killed, perhaps not this song's: what is alone is to blame
+            alone = list(pooled_songs(songs[done : done + 1], prompts, args, 1))
+            yield from alone or [killed(songs[done], args)]
+            done += 1
+
+
+def pooled_songs(
+    songs: list[stems.Song], prompts: dict, args: argparse.Namespace, processes: int
+) -> Iterator[SongResult]:
+    """The songs' results, in order, from a pool of processes; up to the first that is lost if one is killed."""
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), start_worker) as pool:
+        futures = [pool.submit(preprocess_song, song, labels_of(song, prompts), args, None) for song in songs]
         for future in futures:
-            yield future.result()
+            try:
+                result = future.result()
+            except BrokenProcessPool:
+                return
+            yield result
+
+
+def killed(song: stems.Song, args: argparse.Namespace) -> SongResult:
+    """The result of a song whose process is gone."""
+    failure = f"{song.path}: its process was killed; is there too little memory?"
+    return SongResult(song, song_folder(song, args), failure=failure)
+
+
+def labels_of(song: stems.Song, prompts: dict) -> dict:
+    """The labels of a song, whatever the case of its name; none if it has none."""
+    return prompts.get(names.key(song.name), {})
 
 
 def start_worker() -> None:
@@ -286,28 +337,49 @@ def folder_name(song: str) -> str:
     return "".join(word.capitalize() for word in words) + f"-{zlib.crc32(song.encode()):08x}"
 
 
+def song_folder(song: stems.Song, args: argparse.Namespace) -> Path:
+    """Where a song's pairs go."""
+    return args.output_dir / song.subset / folder_name(song.name)
+
+
 def preprocess_song(song: stems.Song, labels: dict, args: argparse.Namespace, limit: int | None) -> SongResult:
-    """All pairs of a song. Bad audio is this song's failure: it is told in the result, and nothing is raised."""
-    result = SongResult(song, args.output_dir / song.subset / folder_name(song.name))
-    finished = result.folder / SONG_FILE
-    try:
+    """All pairs of a song. What goes wrong is this song's failure: it is told in the result, and nothing is raised."""
+    result = SongResult(song, song_folder(song, args))
+    failures: dict[str, str] = {}
+    with own_failure(str(song.path), failures):
+        finished = result.folder / SONG_FILE
         if finished.is_file():
             known = report.load_json(finished)
             result.pairs, result.not_kept = Counter(known["pairs"]), Counter(known["not kept"])
-            return result
-        shutil.rmtree(result.folder, ignore_errors=True)  # what a run that was killed left of it
-        report.make_folder(result.folder)
-        with tempfile.TemporaryDirectory(dir=result.folder) as folder:
-            mixed_down = stems.mix_down(song, args.fs, Path(folder))
-            work = SongWork(result, labels, wanted_stems(mixed_down, song, args), song_converter(args), args)
-            pairs = list(itertools.islice(make_pairs(mixed_down, work), limit))
-        result.pairs = Counter(f"{pair.task} {pair.painted_stem}".strip() for pair in pairs)
-        write_records(result.folder / METADATA, pairs)
-        report.save_json(finished, {"pairs": dict(result.pairs), "not kept": dict(result.not_kept)})
-    except UserError as error:
+            result.mended, result.passed_over = Counter(known.get("stems mended")), known.get("passed over", {})
+        else:
+            make_song(result, labels, args, limit)
+    if failures:
         shutil.rmtree(result.folder, ignore_errors=True)
-        result.failure = str(error)
+        result.failure = failures[str(song.path)]
     return result
+
+
+def make_song(result: SongResult, labels: dict, args: argparse.Namespace, limit: int | None) -> None:
+    """Make all pairs of a song and, last, the file that says so."""
+    song = result.song
+    shutil.rmtree(result.folder, ignore_errors=True)  # what a run that was killed left of it
+    report.make_folder(result.folder)
+    if song.path.is_dir():
+        result.passed_over = stems.list_stems(song)[1]
+    with writing(result.folder), tempfile.TemporaryDirectory(dir=result.folder) as folder:
+        mixed_down, sums = stems.without_mixtures(stems.mix_down(song, args.fs, Path(folder)))
+        result.passed_over |= dict.fromkeys(sums, "the sum of other stems")
+        for downmix in mixed_down.downmixes.values():
+            result.mended["channels that cancel"] += downmix.cancels
+            result.mended["an offset or a rumble"] += downmix.lifted
+        work = SongWork(result, labels, wanted_stems(mixed_down, song, args), song_converter(args), args)
+        pairs = list(itertools.islice(make_pairs(mixed_down, work), limit))
+    result.pairs = Counter(f"{pair.task} {pair.painted_stem}".strip() for pair in pairs)
+    write_records(result.folder / METADATA, pairs)
+    counts = {"pairs": result.pairs, "not kept": result.not_kept, "stems mended": result.mended}
+    told = {name: dict(counted) for name, counted in counts.items()} | {"passed over": result.passed_over}
+    report.save_json(result.folder / SONG_FILE, told)
 
 
 def song_converter(args: argparse.Namespace) -> SpectrogramConverter:
@@ -360,10 +432,11 @@ def plan_clip(clip: Clip, work: SongWork, rng: random.Random) -> list[tuple[Stem
     not_kept["stems too quiet in a clip"] += len(work.wanted - paintable)
     plan: list[tuple[Stems, list[Edit]]] = []
     left, most = args.pairs_per_clip, math.ceil(args.pairs_per_clip / args.backings_per_clip)
-    for backing, offers in draw_backings(sounding, paintable, tuple(args.tasks), args.subset_prob, rng):
+    backings = draw_backings(sounding, paintable, tuple(args.tasks), args.subset_prob, rng)
+    for backing, offers in itertools.islice(backings, MOST_BACKINGS):
         levels = {edit: clip.level_db(edit, backing) for edit in draw_edits(offers, rng)}
         heard = [edit for edit in levels if not edit.stem or args.min_level_db <= levels[edit] <= args.max_level_db]
-        not_kept["edits too soft or too loud beside the rest"] += len(levels) - len(heard)
+        not_kept["edits with a level out of range"] += len(levels) - len(heard)
         if worth_a_backing(heard, args):
             plan.append((backing, heard[: min(left, most)]))
             left -= len(plan[-1][1])
@@ -414,7 +487,7 @@ def labels_for(edit: Edit, work: SongWork) -> dict[str, str]:
     if sentence is None:
         return work.labels
     about_stem = work.args.stems == [edit.stem] or instructions.names_stem(sentence, edit.stem)
-    return work.labels if about_stem and instructions.read_task(sentence) == edit.task else {}
+    return work.labels if about_stem and read_task(sentence) == edit.task else {}
 
 
 def draw_preview(results: list[SongResult], args: argparse.Namespace) -> None:
@@ -432,19 +505,25 @@ def draw_preview(results: list[SongResult], args: argparse.Namespace) -> None:
     report.contact_sheet(pairs, captions).save(args.output_dir / "preview.png")
 
 
-def write_report(results: list[SongResult], prompts: dict, args: argparse.Namespace) -> int:
+def write_report(
+    results: list[SongResult], prompts: dict, passed_over: dict[str, str], args: argparse.Namespace
+) -> int:
     """Write report.json and print the closing tables. Exit code 2 if a song failed."""
     pairs = sum((result.pairs for result in results), start=Counter())
     not_kept = sum((result.not_kept for result in results), start=Counter())
-    failed = {result.song.name: result.failure for result in results if result.failure}
-    unlabelled = [result.song.name for result in results if result.song.name not in prompts]
+    mended = sum((result.mended for result in results), start=Counter())  # without what was never found
+    failed = {result.name: result.failure for result in results if result.failure}
+    unlabelled = [result.song.name for result in results if names.key(result.song.name) not in prompts]
+    passed_over |= {f"{one.name}/{file}": why for one in results for file, why in one.passed_over.items()}
     summary = {
         "songs": len(results),
         "pairs": pairs.total(),
         "pairs by edit": dict(sorted(pairs.items())),
         "not kept": dict(sorted(not_kept.items())),
+        "stems mended": dict(sorted(mended.items())),
         "songs without labels": unlabelled,
         "songs failed": failed,
+        "passed over": passed_over,
     }
     shard = f"-{args.shard_index}-of-{args.num_shards}" if args.num_shards > 1 else ""
     path = args.output_dir / f"report{shard}.json"
@@ -452,8 +531,10 @@ def write_report(results: list[SongResult], prompts: dict, args: argparse.Namesp
     if not args.silence:
         print(report.table([{"edit": edit, "pairs": number} for edit, number in sorted(pairs.items())]))
         print(report.table([{"not kept": reason, "number": number} for reason, number in sorted(not_kept.items())]))
+        for what, number in sorted(mended.items()):
+            print(f"{number} stems with {what}: mended in the pairs")
         print(f"{args.output_dir}: {pairs.total()} pairs of {len(results) - len(failed)} songs; see {path.name}")
-        print(f"{len(failed)} songs failed, {len(unlabelled)} have no labels")
+        print(f"{len(failed)} songs failed, {len(unlabelled)} have no labels, {len(passed_over)} files are passed over")
     return 2 if failed else 0
 
 

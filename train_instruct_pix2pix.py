@@ -23,12 +23,13 @@ from tqdm import tqdm
 
 from riffusion import adapt, checkpoints, hub, latents, model, monitor, report
 from riffusion.cache import Cache
-from riffusion.dataset import dataset_target, held_out_split, load_splits, require_columns
+from riffusion.dataset import dataset_target, held_out_split, read_pair_picture
+from riffusion.dataset_check import open_pairs
 from riffusion.errors import UserError
-from riffusion.examples import Draws, TrainingExamples
+from riffusion.examples import Draws, TrainingExamples, crop_columns
 from riffusion.objective import Objective, diffusion_loss
 from riffusion.processes import PATIENCE, any_process, catch_sigterm, ignore_sigterm
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, at_least, run_script
 from riffusion.spectrogram import SpectrogramParams
 
 SCHEDULES = [kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT]
@@ -37,60 +38,56 @@ LOG_STEPS = 10  # steps between two looks at the loss: every look makes a GPU wa
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    base = parser.add_argument_group("model")
-    add = base.add_argument
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    count, add = at_least(1), parser.add_argument_group("model").add_argument
     start = "riffusion/riffusion-model-v1"
     add("--pretrained_model_name_or_path", default=start, help="folder or Hub name to start from")
-    add("--revision", help="revision of that Hub model")
-    add("--variant", help='variant of its weight files, such as "fp16"')
+    add("--revision", help="revision of that Hub model (default: its main branch)")
+    add("--variant", help='variant of its weight files, such as "fp16" (default: the plain ones)')
     add("--cache_dir", type=Path, help="where downloads are kept (default: the Hub's own cache)")
     add("--train_text_encoder", action="store_true", help="train the text encoder too; for small models")
-    add("--lora_rank", type=int, help="train low-rank updates of the attention only, and merge them at the end")
-    add("--prediction_type", choices=["epsilon", "v_prediction"], help="what the UNet learns (default: what it knows)")
+    add(
+        "--lora_rank",
+        type=count,
+        help="train low-rank updates of the attention only, then merge (default: all weights)",
+    )
+    add("--prediction_type", choices=["epsilon", "v_prediction"], help="what the UNet predicts (default: as before)")
     add("--rescale_betas_zero_snr", action="store_true", help="noise that ends in pure noise (zero terminal SNR)")
     add("--use_ema", action="store_true", help="save a moving average of the UNet's weights")
-    add("--ema_decay", type=float, default=0.9999, help="its decay at last; at step t it is (1 + t) / (10 + t) or less")
+    add("--ema_decay", type=float, default=0.9999, help="maximum EMA decay; (1 + t) / (10 + t) at step t until then")
 
-    data = parser.add_argument_group("data")
-    add = data.add_argument
+    add = parser.add_argument_group("data").add_argument
     add("--dataset_name", default="zachary-shah/musdb18-spec-pix2pix", help="dataset on the Hub, or a folder")
-    add("--train_data_dir", type=Path, help="folder that preprocess_musdb.py wrote; goes before --dataset_name")
+    add("--train_data_dir", type=Path, help="preprocess_musdb.py's output; overrides --dataset_name (default: none)")
     add("--original_image_column", default="original_image", help="column of the input picture")
-    add("--edited_image_column", default="edited_image", help="column of the picture to learn")
+    add("--edited_image_column", default="edited_image", help="column of the target picture")
     add("--edit_prompt_column", default="edit_prompt", help="column of the instruction")
-    add("--max_train_samples", type=int, help="use only this many pairs, chosen at random")
+    add("--max_train_samples", type=count, help="use only this many pairs, chosen at random (default: all)")
     add("--resolution", type=int, default=512, help="height of the pictures in pixels; they are never resized")
-    add("--dataloader_num_workers", type=int, default=0, help="processes that prepare batches, for each GPU")
+    add("--dataloader_num_workers", type=int, default=0, help="worker processes per GPU")
     add("--no_cache", action="store_true", help="encode pictures and instructions at every step instead of once")
-    add("--latents_dir", type=Path, help="folder to share what is encoded between runs (default: --output_dir)")
+    add("--latents_dir", type=Path, help="folder of the encoded pairs, to share between runs (default: --output_dir)")
 
-    train = parser.add_argument_group("training")
-    add = train.add_argument
+    add = parser.add_argument_group("training").add_argument
     add("--output_dir", type=Path, default=Path("pix2pix-riff-ckpt"), help="where checkpoints and the model go")
-    add("--seed", type=int, default=0, help="seed of everything random")
-    add("--train_batch_size", type=int, default=4, help="examples a step and process")
-    add("--num_train_epochs", type=int, default=100, help="passes over the pairs, unless --max_train_steps is given")
-    add("--max_train_steps", type=int, help="optimizer steps")
-    add("--gradient_accumulation_steps", type=int, default=1, help="batches an optimizer step")
+    add("--seed", type=at_least(0), default=0, help="seed of everything random")
+    add("--train_batch_size", type=count, default=4, help="batch size per process")
+    add("--num_train_epochs", type=count, default=100, help="passes over the pairs, unless --max_train_steps is given")
+    add("--max_train_steps", type=count, help="optimizer steps (default: as many as --num_train_epochs takes)")
+    add("--gradient_accumulation_steps", type=count, default=1, help="batches per optimizer step")
     add("--gradient_checkpointing", action="store_true", help="less memory, more time")
     add("--learning_rate", type=float, default=1e-4, help="peak learning rate")
-    add("--scale_lr", action="store_true", help="multiply it by batch size, accumulation and processes")
-    add("--lr_scheduler", choices=SCHEDULES, default="constant", help="its course")
-    add("--lr_warmup_steps", type=int, default=500, help="steps to reach it")
+    add("--scale_lr", action="store_true", help="multiply the learning rate by batch size, accumulation and processes")
+    add("--lr_scheduler", choices=SCHEDULES, default="constant", help="learning rate schedule")
+    add("--lr_warmup_steps", type=int, default=500, help="warm-up steps, of schedules that have one")
     add("--conditioning_dropout_prob", type=float, default=0.05, help="chance to drop text, picture or both, each")
-    only = "chance to drop the picture alone, which guidance never asks for (default: as above)"
-    add("--image_dropout_prob", type=float, help=only)
-    add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 is its paper's")
+    add("--image_dropout_prob", type=float, help="chance to drop the picture alone (default: as above)")
+    add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 in the paper (default: no weights)")
     add("--timestep_shift", type=float, default=1.0, help="above 1 noise is stronger, where text decides; 3 is SD3's")
     add("--timestep_shift_share", type=float, default=1.0, help="share of the examples whose noise is shifted")
-    add(
-        "--stratified_timesteps",
-        action="store_true",
-        help="spread the timesteps of a batch evenly, so losses vary less",
-    )
-    add("--crop_frames", type=int, help="learn from this many frames of each picture at a time, cut at random")
-    add("--offset_noise", type=float, default=0.0, help="strength of the noise that is one value a latent channel")
+    add("--stratified_timesteps", action="store_true", help="spread the timesteps of a batch evenly")
+    add("--crop_frames", type=count, help="train on this many frames of each picture, cut at random (default: all)")
+    add("--offset_noise", type=float, default=0.0, help="strength of noise that is constant per latent channel")
     add("--changed_region_weight", type=float, default=1.0, help="weight of errors where the pair differs")
     add("--use_8bit_adam", action="store_true", help="8-bit Adam of bitsandbytes")
     add("--adam_beta1", type=float, default=0.9, help="Adam's first decay")
@@ -100,40 +97,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_grad_norm", type=float, default=1.0, help="gradients are clipped to this norm")
     add("--mixed_precision", choices=["no", "fp16", "bf16"], help="default: what `accelerate config` says")
     add("--allow_tf32", action="store_true", help="TF32 matrix products on Ampere and newer GPUs")
-    add("--compile", action="store_true", help="torch.compile the UNet: minutes to begin with, then faster steps")
+    add("--compile", action="store_true", help="torch.compile the UNet: a slow first step, then faster ones")
     add("--enable_xformers_memory_efficient_attention", action="store_true", help="xformers, not torch's own SDPA")
 
-    keep = parser.add_argument_group("checkpoints and reports")
-    add = keep.add_argument
-    add("--checkpointing_steps", type=int, default=500, help="steps from one checkpoint to the next")
-    add("--checkpoints_total_limit", type=int, help="keep only this many whole ones, the newest")
-    add("--resume_from_checkpoint", help='a checkpoint folder in --output_dir, or "latest"')
+    add = parser.add_argument_group("checkpoints and reports").add_argument
+    add("--checkpointing_steps", type=count, default=500, help="steps between checkpoints")
+    add("--checkpoints_total_limit", type=count, help="keep only the N newest complete checkpoints (default: all)")
+    add("--resume_from_checkpoint", help='checkpoint folder in --output_dir, or "latest" (default: start from scratch)')
     add("--save_precision", choices=["fp32", "fp16"], default="fp32", help="precision of the saved model")
-    add("--report_to", choices=["tensorboard", "wandb", "none"], default="tensorboard", help="where losses go")
+    add("--report_to", choices=["tensorboard", "wandb", "none"], default="tensorboard", help="logging backend")
     add("--logging_dir", type=Path, default=Path("logs"), help="folder of its logs inside --output_dir")
-    add("--validation_steps", type=int, help="steps between looks at held-out pairs (default: --checkpointing_steps)")
-    add("--early_stopping_patience", type=int, help="stop after this many looks without a better held-out loss")
+    add("--validation_steps", type=count, help="steps between validation runs (default: --checkpointing_steps)")
+    add(
+        "--early_stopping_patience", type=count, help="stop after so many validation runs without gain (default: never)"
+    )
     add("--validation_prompt", help="paint the held-out pictures by this instruction (default: their own)")
-    add("--num_validation_images", type=int, default=4, help="held-out pictures painted at each look")
+    add("--num_validation_images", type=int, default=4, help="held-out pictures painted in each validation run")
     add("--push_to_hub", action="store_true", help="upload the model when training is done")
-    add("--hub_token", help="token to use instead of the one that huggingface_hub knows")
+    add("--hub_token", help="access token (default: the one that huggingface_hub knows)")
     add("--hub_model_id", help="repository to upload to (default: the output folder's name)")
     args = parser.parse_args(argv)
     args.hub_model_id = args.hub_model_id or args.output_dir.resolve().name
     if not 0 <= args.conditioning_dropout_prob <= 1 / 3:
         parser.error("--conditioning_dropout_prob must be between 0 and 1/3: three conditions are dropped by it")
-    counts = ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "checkpoints_total_limit")
-    counts += (
-        "crop_frames",
-        "max_train_steps",
-        "max_train_samples",
-        "num_train_epochs",
-        "lora_rank",
-        "validation_steps",
-    )
-    for name, least in {**dict.fromkeys((*counts, "early_stopping_patience"), 1), "seed": 0}.items():
-        if getattr(args, name) is not None and getattr(args, name) < least:
-            parser.error(f"--{name} must be at least {least}")
     for name in ("image_dropout_prob", "timestep_shift_share"):
         if getattr(args, name) is not None and not 0 <= getattr(args, name) <= 1:
             parser.error(f"--{name} must be between 0 and 1")
@@ -162,12 +148,18 @@ class Run:
 
 def main(args: argparse.Namespace) -> int:
     accelerator = make_accelerator(args)
-    splits = load_splits(str(args.train_data_dir or args.dataset_name), args.cache_dir)
+    name, pictures = (
+        str(args.train_data_dir or args.dataset_name),
+        (args.original_image_column, args.edited_image_column),
+    )
+    splits = open_pairs(name, args.cache_dir, pictures, [args.edit_prompt_column], accelerator.print)
     pairs = training_pairs(splits, args)
     parts = load_parts(args)
     steps = plan_steps(len(pairs), accelerator, args)
     run = make_run(parts, model_facts(pairs, args), steps, accelerator, args)
     first = resume(run, args)
+    if args.push_to_hub and accelerator.is_main_process:
+        hub.prepare_upload(args.hub_model_id, "model", args.hub_token)
     announce(accelerator, args)  # everything that the user may have got wrong is behind us
     started = time.perf_counter()
     examples = make_examples(pairs, run, args)
@@ -181,7 +173,8 @@ def main(args: argparse.Namespace) -> int:
     accelerator.wait_for_everyone()
     accelerator.end_training()
     if accelerator.is_main_process and figures["finished"] and args.push_to_hub:
-        upload(args)
+        url = hub.upload_folder(args.output_dir, args.hub_model_id, "model", token=args.hub_token, ignore=UNSHARED)
+        print(f"uploaded to {url}")
     return 0
 
 
@@ -216,14 +209,15 @@ def announce(accelerator: Accelerator, args: argparse.Namespace) -> None:
 
 
 def public_settings(args: argparse.Namespace) -> dict[str, object]:
-    return {name: value for name, value in vars(args).items() if name != "hub_token"}
+    """The settings to show and to publish, without those that another one overrides."""
+    unused = {"hub_token": True, "dataset_name": args.train_data_dir, "num_train_epochs": args.max_train_steps}
+    return {name: value for name, value in vars(args).items() if not unused.get(name)}
 
 
 def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> datasets.Dataset:
     """The pairs to learn from: the train split, or the only one."""
     pairs = splits["train"] if "train" in splits else next(iter(splits.values()))
-    require_columns(pairs, [args.original_image_column, args.edited_image_column, args.edit_prompt_column])
-    height = pairs[0][args.original_image_column].height
+    height = read_pair_picture(pairs, 0, args.original_image_column).height
     if height != args.resolution:
         raise UserError(
             f"pictures are {height} pixels high and --resolution says {args.resolution}: resizing a spectrogram "
@@ -263,7 +257,7 @@ def examples_a_step(accelerator: Accelerator, args: argparse.Namespace) -> int:
 
 def model_facts(pairs: datasets.Dataset, args: argparse.Namespace) -> model.ModelFacts:
     """What inference has to know: the pairs' target and params, and the guidance of the model we start from."""
-    picture = pairs[0][args.original_image_column]
+    picture = read_pair_picture(pairs, 0, args.original_image_column)
     params = replace(SpectrogramParams.from_exif(picture.getexif()), num_frames=picture.width)
     base = model.load_facts(args.pretrained_model_name_or_path, args.revision, args.cache_dir)
     return replace(base, target=dataset_target(pairs), params=params)
@@ -275,7 +269,9 @@ def make_run(
     """Optimizer, learning rate schedule and moving average, placed by accelerate."""
     weights = [w for part in (parts.unet, parts.text_encoder) for w in part.parameters() if w.requires_grad]
     rate = args.learning_rate * (examples_a_step(accelerator, args) if args.scale_lr else 1)
-    optimizer = make_optimizer(weights, rate, args)
+    betas = args.adam_beta1, args.adam_beta2
+    settings = {"lr": rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.adam_weight_decay}
+    optimizer = adapt.make_optimizer(weights, settings, args.use_8bit_adam)
     schedule = get_scheduler(args.lr_scheduler, optimizer, None, args.lr_warmup_steps, steps)
     if accelerator.device.type == "cuda":
         parts.unet.to(memory_format=torch.channels_last)
@@ -300,19 +296,6 @@ def make_run(
     return run
 
 
-def make_optimizer(weights: list[nn.Parameter], rate: float, args: argparse.Namespace) -> torch.optim.Optimizer:
-    """AdamW, fused, or the 8-bit one of bitsandbytes."""
-    settings = {"lr": rate, "betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
-    settings["weight_decay"] = args.adam_weight_decay
-    if not args.use_8bit_adam:
-        return torch.optim.AdamW(weights, fused=True, **settings)
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise UserError("--use_8bit_adam needs bitsandbytes: pip install bitsandbytes") from error
-    return bitsandbytes.optim.AdamW8bit(weights, **settings)
-
-
 def make_examples(pairs: datasets.Dataset, run: Run, args: argparse.Namespace) -> TrainingExamples:
     """What the frozen parts make of the pairs, encoded once or to be encoded at each step; examples without end."""
     parts, cache = run.parts, None
@@ -325,22 +308,15 @@ def make_examples(pairs: datasets.Dataset, run: Run, args: argparse.Namespace) -
     sources += latents.text_sources(token_ids, parts.text_encoder, None if args.train_text_encoder else cache)
     if cache is not None:
         parts.vae.to("cpu")
-    shape = latents.latent_shape(parts.vae, pairs[0][run.columns.original])
+    shape = latents.latent_shape(parts.vae, read_pair_picture(pairs, 0, run.columns.original))
     timesteps = parts.noise_scheduler.config.num_train_timesteps
-    return TrainingExamples(
-        sources, shape, timesteps, args.seed, make_draws(shape[2], latents.latent_factor(parts.vae), args)
-    )
+    draws = make_draws(shape[2], latents.latent_factor(parts.vae), args)
+    return TrainingExamples(sources, shape, timesteps, args.seed, draws)
 
 
 def make_draws(columns: int, factor: int, args: argparse.Namespace) -> Draws:
     """How examples are drawn from latents of so many columns, `factor` frames each. Raises UserError on a bad crop."""
-    dropout, crop = args.conditioning_dropout_prob, None
-    if args.crop_frames is not None:
-        crop = args.crop_frames // factor
-        if args.crop_frames % factor or not 1 <= crop <= columns:
-            raise UserError(
-                f"--crop_frames {args.crop_frames} must be a multiple of {factor}, {columns * factor} at most"
-            )
+    dropout = args.conditioning_dropout_prob
     return Draws(
         text_dropout=dropout,
         image_dropout=dropout if args.image_dropout_prob is None else args.image_dropout_prob,
@@ -348,7 +324,7 @@ def make_draws(columns: int, factor: int, args: argparse.Namespace) -> Draws:
         shift=args.timestep_shift,
         shift_share=args.timestep_shift_share,
         strata=args.train_batch_size if args.stratified_timesteps else 1,
-        crop=crop,
+        crop=crop_columns(args.crop_frames, factor, columns),
     )
 
 
@@ -478,12 +454,6 @@ def save_model(run: Run, figures: dict[str, object], args: argparse.Namespace) -
         model.save(parts, run.facts, args.output_dir, half=args.save_precision == "fp16")
     model.save_card(args.output_dir, args.hub_model_id, run.facts, public_settings(args), figures)
     print(f"saved {args.output_dir}")
-
-
-def upload(args: argparse.Namespace) -> None:
-    """Upload the model without checkpoints, caches and logs."""
-    url = hub.upload_folder(args.output_dir, args.hub_model_id, "model", token=args.hub_token, ignore=UNSHARED)
-    print(f"uploaded to {url}")
 
 
 if __name__ == "__main__":

@@ -27,12 +27,15 @@ from huggingface_hub import DatasetCardData
 from tqdm import tqdm
 
 from riffusion import hub, report
-from riffusion.dataset import identify_picture, load_splits, require_columns
+from riffusion.dataset import identify_picture
+from riffusion.dataset_check import open_pairs
 from riffusion.errors import UserError
-from riffusion.runtime import run_script
+from riffusion.picture_file import verify_checksums
+from riffusion.room import writing
+from riffusion.runtime import Help, run_script
 
 REPO_ID = "musdb18-spec-pix2pix"
-COLUMNS = ("original_image", "original_prompt", "edit_prompt", "edited_prompt", "edited_image")
+TEXTS = ("original_prompt", "edit_prompt", "edited_prompt")
 COUNTED_COLUMNS = ("painted_stem", "task", "song")
 SHARD_BYTES = 300_000_000  # of pictures in a Parquet file, about
 BATCH_PAIRS = 100  # in memory at a time, and in a row group: 20 MB of pictures
@@ -79,7 +82,7 @@ class Survey:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--data_root", type=Path, required=True, help="folder that preprocess_musdb.py wrote")
     add(
@@ -105,11 +108,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.output_dir is None or args.repo_id is not None:
+        hub.check_name(args.repo_id or REPO_ID)
     data_root = args.data_root.resolve()
     folder = args.output_dir or data_root.with_name(f"{data_root.name}-parquet")
-    splits = first_pairs(load_splits(str(data_root)), args.num_samples_to_use)
-    for split in splits.values():
-        require_columns(split, COLUMNS)
+    splits = first_pairs(open_pairs(str(data_root), texts=TEXTS), args.num_samples_to_use)
     print(report.table([{"split": name, "pairs": len(split)} for name, split in splits.items()]))
     write_dataset(splits, folder, data_root)
     if args.output_dir is None or args.repo_id is not None:
@@ -198,17 +201,27 @@ def write_shard(rows: datasets.Dataset, path: Path) -> None:
     The options are those of `datasets`: pictures aren't compressed again, and pages end where the content says, so
     that the Hub's storage finds what it already has in a file that grew.
     """
-    part = path.with_name(path.name + ".part")
+    part = report.part_of(path)
     schema = rows.features.arrow_schema
     options = get_parquet_column_options(rows.features, schema)
     options.update(use_content_defined_chunking=datasets.config.DEFAULT_CDC_OPTIONS, write_page_index=True)
-    try:
-        with pq.ParquetWriter(part, schema, **options) as writer:
-            for batch in batches(rows):
-                writer.write_table(embed_table_storage(batch))
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: can't write this file ({error})") from error
+    with writing(path, SHARD_BYTES):
+        try:
+            with pq.ParquetWriter(part, schema, **options) as writer:
+                for batch in batches(rows):
+                    writer.write_table(embed_pictures(batch, rows.features))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def embed_pictures(batch: pa.Table, features: datasets.Features) -> pa.Table:
+    """Rows with the pictures' bytes in them. Raises UserError if one is damaged."""
+    whole = embed_table_storage(batch)
+    for name in (name for name, feature in features.items() if isinstance(feature, datasets.Image)):
+        for known, picture in zip(batch[name].to_pylist(), whole[name].to_pylist(), strict=True):
+            verify_checksums(picture["bytes"], known["path"])
+    return whole
 
 
 def dataset_card(splits: datasets.DatasetDict, folder: Path, data_root: Path) -> str:
@@ -262,7 +275,8 @@ def read_parameters(data_root: Path) -> list[dict[str, object]]:
     for folder in (data_root, data_root.parent):
         if (folder / "preprocess.json").is_file():
             flags = report.load_json(folder / "preprocess.json")
-            return [{"flag": name, "value": report.without_folders(value)} for name, value in flags.items()]
+            shown = {name: None if value == "None" else report.without_folders(value) for name, value in flags.items()}
+            return [{"flag": name, "value": value} for name, value in shown.items()]
     return []
 
 

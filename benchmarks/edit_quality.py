@@ -12,14 +12,15 @@ if nothing is painted. `registers`: a high and a low voice over the same backing
 backing's scale and chords, of painted vocals, of true ones, and of true ones of other songs. `memory`: likeness
 (correlation at the best shift in time) to the nearest training stem of the kind, and the share of frames that two seeds
 sing alike. `backings`: one instruction and one noise over different backings; the likeness of part to part, and how
-each fits its own backing and the others. `separation`: SI-SDR of what "remove" and "extract" leave, from songs in
-stems, beside that of the untouched mix.
+each fits its own backing and the others. `hearing`: is it heard as what it is? Vocals,
+drums and bass beside true ones, true ones through the autoencoder, and other songs': level, pitch, overtones that stand
+out, sharp onsets, onsets on those of the backing, distance to true parts in features that no model knows.
+`separation`: SI-SDR of what "remove" and "extract" leave, from songs in stems, beside that of the untouched mix.
 """
 
 import argparse
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,25 +33,29 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from harness import Records, run_measures
+from hearing import kernel_distance, on_time, onset_seconds, sound_features, standardise
 from held_out import (
     Answer,
-    Records,
     control_answers,
     held_out_pairs,
     load_painter,
+    more_controls,
     paint,
     paint_again,
     read_target,
     sound_inputs,
+    spread_over_songs,
 )
 from judges import Harmony, StemJudge, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
 
-from riffusion import model, report, stems
+from riffusion import model, stems
 from riffusion.dataset import load_splits
 from riffusion.edits import Edit, apply_edit
-from riffusion.metrics import si_sdr
+from riffusion.errors import UserError
+from riffusion.metrics import SOUNDS_LIKE, si_sdr
 from riffusion.painting import Painter, Region, open_view
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 from riffusion.samples import Sounding
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings
 from riffusion.schedulers import SCHEDULERS
@@ -63,25 +68,25 @@ BACKINGS = 6  # that one noise is painted over
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--model_id", default="checkpoints/small", help="model folder or Hub name (default: %(default)s)")
     add("--dataset_id", type=Path, required=True, help="folder of held-out pairs")
     add(
         "--train_data_dir", type=Path, help="folder of the pairs learnt from, for the judges (default: train beside it)"
     )
-    add("--root_data_dir", type=Path, help="the held-out songs in stems, at any depth, for `separation`")
+    add("--root_data_dir", type=Path, help="the held-out songs in stems, for `separation` (default: none)")
     add("--measure", nargs="+", choices=MEASURES, default=list(MEASURES), help="what to measure (default: all)")
     add("--max_samples", type=int, default=150, help="pairs of `edits` (default: %(default)s)")
     add("--max_vocals", type=int, default=30, help="backings of what is asked of vocals (default: %(default)s)")
     add("--max_train_stems", type=int, default=3000, help="training stems that judges look at (default: %(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to paint each pair with (default: 0 1 2)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to paint each pair with")
     add("--num_inference_steps", type=int, default=DEFAULT_STEPS, help="denoising steps (default: %(default)s)")
     add("--scheduler", choices=SCHEDULERS, default=DEFAULT_SCHEDULER, help="how they are taken (default: %(default)s)")
     add("--guidance_scale", type=float, help="text guidance (default: the model's)")
     add("--image_guidance_scale", type=float, help="image guidance (default: the model's)")
     add("--batch_size", type=int, default=4, help="pictures sampled together (default: %(default)s)")
-    add("--json", type=Path, help="also write the figures here")
+    add("--json", type=Path, help="also write the figures here (default: print them only)")
     args = parser.parse_args(argv)
     args.train_data_dir = args.train_data_dir or args.dataset_id.parent / "train"
     return args
@@ -89,13 +94,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     bench = open_bench(args)
-    figures = {}
-    for name in args.measure:
-        figures[name] = MEASURES[name](bench, args)
-        print(f"{name}\n{report.table(figures[name])}\n", flush=True)
-        if args.json is not None:
-            report.save_json(args.json, {"settings": vars(args), **figures})
-    return 0
+    return run_measures(args, lambda name: MEASURES[name](bench, args))
 
 
 @dataclass
@@ -111,23 +110,28 @@ class Bench:
         """The inputs of some pairs as sound."""
         return sound_inputs(read_target(pairs, self.painter.target), self.painter)
 
+    def asked(self, asked: str) -> datasets.Dataset:
+        """Pairs that ask to add a stem, of as many songs as there are before a second one of any."""
+        facts = zip(self.pairs["task"], self.pairs["painted_stem"], strict=True)
+        rows = [row for row, (task, stem) in enumerate(facts) if (task, stem) == ("add", asked)]
+        return self.pairs.select(spread_over_songs(rows, self.pairs["song"])[: self.max_vocals])
+
     @cached_property
     def vocals(self) -> tuple[datasets.Dataset, list[Sounding]]:
-        """Pairs that ask for vocals, of as many songs as there are before a second one of any."""
-        facts = zip(self.pairs["task"], self.pairs["painted_stem"], self.pairs["song"], strict=True)
-        rows = [(row, song) for row, (task, stem, song) in enumerate(facts) if (task, stem) == ("add", "vocals")]
-        seen: Counter[str] = Counter()
-        turns = []
-        for _, song in rows:
-            seen[song] += 1
-            turns.append(seen[song])
-        chosen = self.pairs.select([rows[place][0] for place in np.argsort(turns, kind="stable")[: self.max_vocals]])
+        """Pairs that ask for vocals, and their inputs as sound."""
+        chosen = self.asked("vocals")
+        if not len(chosen):
+            raise UserError("no held-out pair asks to add vocals")
         return chosen, self.soundings(chosen)
 
     @cached_property
     def sung(self) -> dict[str, list[Answer]]:
         """What the model sings over the `vocals`, by the name of each seed's row."""
-        return {f"model, seed {one.seed}": paint(self.vocals[1], self.painter, one) for one in self.settings}
+        return self.painted(self.vocals[1])
+
+    def painted(self, soundings: list[Sounding]) -> dict[str, list[Answer]]:
+        """What the model paints over some inputs, by the name of each seed's row."""
+        return {f"model, seed {one.seed}": paint(soundings, self.painter, one) for one in self.settings}
 
 
 def open_bench(args: argparse.Namespace) -> Bench:
@@ -203,6 +207,8 @@ def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
     harmonies = [Harmony(sounding.backing[0].numpy(), rate) for sounding in soundings]
     true = [melody_of(one) for one in control_answers(soundings, bench.painter.target)["oracle"]]
     songs = pairs["song"]
+    if len(set(songs)) < 2:
+        raise UserError("needs held-out vocals of two songs")
     moved = [next(melody for song, melody in zip(songs, true, strict=True) if song != own) for own in songs]
     sung = {"true vocals": true, "true vocals of another song": moved}
     sung |= {name: [melody_of(one) for one in answers] for name, answers in bench.sung.items()}
@@ -258,24 +264,84 @@ def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
     return rows
 
 
+def measure_hearing(bench: Bench, args: argparse.Namespace) -> Records:
+    """Is it heard as the stem that was asked for, and at the backing's time?"""
+    rows = []
+    for stem in SOUNDS_LIKE:
+        pairs = bench.asked(stem)
+        if not len(pairs):
+            continue
+        soundings = bench.vocals[1] if stem == "vocals" else bench.soundings(pairs)
+        answers = more_controls(soundings, bench.painter)
+        painted = bench.sung if stem == "vocals" else bench.painted(soundings)
+        true = answers["oracle"]
+        heard = {name: [features_of(one) for one in given] for name, given in (answers | painted).items()}
+        for name, given in (answers | painted).items():
+            scaled = [standardise(np.stack(some), np.stack(heard["oracle"])) for some in (heard[name], heard["oracle"])]
+            distance = kernel_distance(*scaled, [song_of(one) for one in given], [song_of(one) for one in true])
+            rows.append({"stem": stem} | hearing_row(name, given, stem) | {"distance x 1000": distance})
+    return rows
+
+
+def hearing_row(name: str, answers: list[Answer], stem: str) -> dict[str, object]:
+    """One row over the answers to all samples: means."""
+    rate = answers[0].sounding.converter.params.sample_rate
+    times = [on_time_of(one) for one in answers]
+
+    def mean(values: list[float]) -> float:
+        known = [value for value in values if np.isfinite(value)]
+        return float(np.mean(known)) if known else np.nan
+
+    return {
+        "answer": name,
+        "clips": len(answers),
+        "performed %": percent([one.measured.performed("add", stem) for one in answers]),
+        "level dB": mean([one.measured.edit.level_db for one in answers]),
+        "pitch confidence": mean([confidence(one.stem, rate) for one in answers]),
+        "overtones %": 100 * mean([one.measured.timbre.overtone_share for one in answers]),
+        "onsets dB": mean([one.measured.timbre.onset_db for one in answers]),
+        "below 300 Hz %": 100 * mean([one.measured.timbre.low_share for one in answers]),
+        "on the backing's onsets %": 100 * mean([own for own, _ in times]),
+        "by chance %": 100 * mean([chance for _, chance in times]),
+    }
+
+
+def features_of(answer: Answer) -> np.ndarray:
+    return sound_features(answer.stem, answer.sounding.converter.params.sample_rate)
+
+
+def song_of(answer: Answer) -> str:
+    """The song that a part comes from, or that it was painted over."""
+    return answer.song or answer.sounding.sample.song
+
+
+def on_time_of(answer: Answer) -> tuple[float, float]:
+    """Share of a part's onsets on those of its backing, and by chance."""
+    rate = answer.sounding.converter.params.sample_rate
+    part, backing = (onset_seconds(one, rate) for one in (answer.stem, answer.sounding.backing[0].numpy()))
+    return on_time(part, backing, len(answer.stem) / rate)
+
+
 def measure_separation(bench: Bench, args: argparse.Namespace) -> Records:
     """SI-SDR of what is left by "remove" and "extract", in sound, beside that of the mix as it was."""
     if args.root_data_dir is None:
-        return []
+        raise UserError("needs --root_data_dir, the held-out songs in stems")
     folders = {song.name: song for song in held_out_songs(args.root_data_dir)}
     records = [one for one in bench.pairs.remove_columns(["original_image", "edited_image"]) if one["song"] in folders]
-    rows = []
+    rows: Records = []
     for task in ("remove", "extract"):
         asked = [one for one in records if one["task"] == task][: args.max_vocals]
-        figures = []
-        for record in tqdm(asked, desc=task):
-            figures.append(separate(record, folders[record["song"]], bench))
+        if not asked:
+            continue
+        figures = [separate(record, folders[record["song"]], bench) for record in tqdm(asked, desc=task)]
         before, after = np.array(figures).T
         rows.append(
             {"task": task, "clips": len(asked), "SI-SDR of the mix, dB": float(np.median(before))}
             | {"of the result, dB": float(np.median(after)), "better by, dB": float(np.median(after - before))}
             | {"better in %": percent(list(after > before))}
         )
+    if not rows:
+        raise UserError(f'{args.root_data_dir}: no "remove" or "extract" of {args.dataset_id} is of a song there')
     return rows
 
 
@@ -308,6 +374,8 @@ def training_stems(args: argparse.Namespace, kinds: tuple[str, ...]) -> tuple[li
     rows = next(iter(pairs.values()))
     chosen = [row for row, stem in enumerate(rows["painted_stem"]) if stem in kinds]
     chosen = np.random.default_rng(0).permutation(chosen)[: args.max_train_stems].tolist()
+    if not chosen:
+        raise UserError(f"{args.train_data_dir}: no pair paints {' or '.join(kinds)}")
     some = rows.select(chosen)
     return [one["edited_image"] for one in tqdm(some, desc="training stems")], some["painted_stem"]
 
@@ -334,6 +402,7 @@ MEASURES: dict[str, Callable[[Bench, argparse.Namespace], Records]] = {
     "notes": measure_notes,
     "memory": measure_memory,
     "backings": measure_backings,
+    "hearing": measure_hearing,
     "separation": measure_separation,
 }
 

@@ -1,6 +1,7 @@
 """Held-out pairs, and what a model paints over them."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -13,14 +14,15 @@ from riffusion import model
 from riffusion.attempts import plan_rounds
 from riffusion.dataset import held_out_split, load_splits
 from riffusion.errors import UserError
+from riffusion.instructions import asked_stem
 from riffusion.metrics import Measured
 from riffusion.painting import Painter, unedited_images
 from riffusion.runtime import keep_freed_memory
 from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
-from riffusion.sampling import Settings, edit_images
+from riffusion.sampling import Settings, edit_images, reconstruct_images
 from riffusion.spectrogram import SpectrogramConverter
 
-Records = list[dict[str, object]]
+AUTOENCODED, ANOTHER = "oracle through the autoencoder", "true part of another song"  # control rows
 
 
 def held_out_pairs(dataset_id: str | Path) -> datasets.Dataset:
@@ -41,6 +43,16 @@ def read_target(pairs: datasets.Dataset, target: str) -> list[Sample]:
     if samples[0].target != target:
         raise UserError(f"the pairs' target is {samples[0].target!r}, the model's is {target!r}")
     return samples
+
+
+def spread_over_songs(rows: list[int], songs: list[str]) -> list[int]:
+    """Rows of a dataset so ordered that every song has its turn before a second row of any; `songs` are all rows'."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for row in rows:
+        seen[songs[row]] += 1
+        turns.append(seen[songs[row]])
+    return [rows[place] for place in np.argsort(turns, kind="stable")]
 
 
 def sound_inputs(samples: list[Sample], painter: Painter) -> list[Sounding]:
@@ -65,6 +77,7 @@ class Answer:
     stem: np.ndarray
     measured: Measured
     outside: float
+    song: str = ""  # that the part comes from, if it is another one's
 
     @property
     def task(self) -> str:
@@ -74,11 +87,11 @@ class Answer:
     @property
     def performed(self) -> bool | None:
         """Whether the edit was performed, None if that can't be told."""
-        return self.measured.performed(self.task)
+        return self.measured.performed(self.task, asked_stem(self.sounding.sample.prompt))
 
     def row(self) -> dict[str, object]:
         """As `riffusion.results.summarise` reads it."""
-        return self.measured.row(self.task) | {OUTSIDE: self.outside}
+        return self.measured.row(self.task, asked_stem(self.sounding.sample.prompt)) | {OUTSIDE: self.outside}
 
 
 def answer(sounding: Sounding, before: Image.Image, picture: Image.Image, target: str) -> Answer:
@@ -97,6 +110,25 @@ def control_answers(soundings: list[Sounding], target: str) -> dict[str, list[An
     return answers
 
 
+def more_controls(soundings: list[Sounding], painter: Painter) -> dict[str, list[Answer]]:
+    """`control_answers`, and beside them the true answers through the model's autoencoder and, where pictures show
+    stems, another song's true part of the same kind (answers to fewer samples, if there is but one song)."""
+    answers = control_answers(soundings, painter.target)
+    for place, sounding in enumerate(tqdm(soundings, desc="more control rows")):
+        sample = sounding.sample
+        (through,) = reconstruct_images(painter.pipeline, [sample.edited])
+        before = unedited_images([sample.original], painter)[0] if sample.target == "mix" else sample.original
+        answers.setdefault(AUTOENCODED, []).append(answer(sounding, before, through, sample.target))
+        others = [one.sample for one in soundings[place + 1 :] + soundings[:place]]
+        stem = asked_stem(sample.prompt)
+        strange = (one for one in others if one.song != sample.song and asked_stem(one.prompt) == stem)
+        other = next(strange, None)
+        if other is not None and sample.target == "stem":
+            moved = answer(sounding, sample.original, other.edited, "stem")
+            answers.setdefault(ANOTHER, []).append(replace(moved, song=other.song))
+    return answers
+
+
 def paint(
     soundings: list[Sounding],
     painter: Painter,
@@ -108,14 +140,16 @@ def paint(
     names = noises or [sounding.sample.sha256 for sounding in soundings]
     answers = []
     label = f"{settings.num_inference_steps} steps of {settings.scheduler}, seed {settings.seed}"
-    for first in tqdm(range(0, len(soundings), painter.batch_size), desc=label):
-        batch = soundings[first : first + painter.batch_size]
-        originals = [sounding.sample.original for sounding in batch]
-        prompts = [prompt or sounding.sample.prompt for sounding in batch]
-        unedited = unedited_images(originals, painter)
-        painted = edit_images(painter.pipeline, originals, prompts, names[first : first + len(batch)], settings)
-        parts = zip(batch, unedited, painted, strict=True)
-        answers += [answer(sounding, before, picture, painter.target) for sounding, before, picture in parts]
+    with tqdm(total=len(soundings) * settings.num_inference_steps, unit="step", desc=label) as bar:
+        for first in range(0, len(soundings), painter.batch_size):
+            batch = soundings[first : first + painter.batch_size]
+            originals = [sounding.sample.original for sounding in batch]
+            prompts = [prompt or sounding.sample.prompt for sounding in batch]
+            own_names = names[first : first + len(batch)]
+            unedited = unedited_images(originals, painter)
+            painted = edit_images(painter.pipeline, originals, prompts, own_names, settings, bar)
+            parts = zip(batch, unedited, painted, strict=True)
+            answers += [answer(sounding, before, picture, painter.target) for sounding, before, picture in parts]
     return answers
 
 

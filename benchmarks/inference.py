@@ -26,13 +26,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from harness import require_gpu, run_measures
 from held_out import control_answers, held_out_samples, paint, sound_inputs
 from real_size import matrix_rate, real_size_model, unet_flops
 
 from riffusion import adapt, model, report
 from riffusion.painting import Painter
 from riffusion.results import summarise
-from riffusion.runtime import choose_dtype, keep_freed_memory, run_script
+from riffusion.runtime import Help, choose_dtype, keep_freed_memory, run_script
 from riffusion.samples import Sample
 from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, choose_settings, edit_images, sample_generator
 from riffusion.spectrogram import SpectrogramConverter
@@ -43,11 +44,12 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--model_id", default="checkpoints/small", help="model folder (default: %(default)s)")
     add("--dataset_id", required=True, help="folder of held-out pairs")
-    add("--measure", nargs="+", choices=MEASURES, default=["equal", "speed", "quality", "batches"])
+    usual = [name for name in MEASURES if name != "gpu"]
+    add("--measure", nargs="+", choices=MEASURES, default=usual, help="what to measure")
     add("--batch_sizes", type=int, nargs="+", default=[1, 8], help="of `speed` and `gpu` (default: 1 8)")
     add("--repeats", type=int, default=3, help="runs of each, taken in turns; medians count (default: 3)")
     add("--num_inference_steps", type=int, default=20, help="of `equal`, and of the pipeline (default: 20)")
@@ -56,20 +58,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_samples", type=int, default=30, help="pairs of `quality` (default: 30)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of `quality` (default: 0 1 2)")
     add("--slow_steps", type=int, default=100, help="what `quality` compares with (default: 100)")
-    add("--json", type=Path, help="also write the figures here")
+    add("--json", type=Path, help="also write the figures here (default: print them only)")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
     keep_freed_memory()
-    figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.measure:
-            figures[name] = MEASURES[name](args, Path(folder))
-            print(f"{name}\n{report.table(figures[name])}\n", flush=True)
-    if args.json is not None:
-        report.save_json(args.json, {"settings": vars(args), **figures})
-    return 0
+        return run_measures(args, lambda name: MEASURES[name](args, Path(folder)))
 
 
 def models(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, int]]:
@@ -224,8 +220,8 @@ def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
             ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"] if name == "two processes" else []
         )
         command = [sys.executable, *launch, str(ROOT / "inference_instruct_pix2pix.py"), "--model_id", args.model_id]
-        command += ["--dataset_id", args.dataset_id, "--seed", "--max_samples", "8", "--quiet", *flags]
-        subprocess.run([*command, "--base_save_path", str(folder / name)], check=True)
+        command += ["--dataset_id", args.dataset_id, "--seed", "--max_samples", str(min(args.max_samples, 8)), *flags]
+        subprocess.run([*command, "--quiet", "--base_save_path", str(folder / name)], check=True)
     rows = []
     for name in [name for name in runs if name != "batch 1"]:
         differences, equal = [], True
@@ -233,9 +229,10 @@ def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
             other = folder / name / path.relative_to(folder / "batch 1")
             equal &= path.is_dir() or (other.exists() and path.read_bytes() == other.read_bytes())
             if path.name == "stem.png" and kept_first(other.parent):
-                differences.append(np.abs(grey([Image.open(path)]) - grey([Image.open(other)])).max())
+                differences.append(int(np.abs(grey([Image.open(path)]) - grey([Image.open(other)])).max()))
+        largest = max(differences, default=None)  # no result may be its first attempt
         rows.append(
-            {"run": name, "samples": len(differences), "largest difference, grey levels": int(max(differences))}
+            {"run": name, "samples": len(differences), "largest difference, grey levels": largest}
             | {"all files the same": "yes" if equal else "no"}
         )
     return [*rows, another_order(args)]
@@ -262,6 +259,7 @@ def another_order(args: argparse.Namespace) -> dict[str, object]:
 
 def measure_gpu(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """Clips a second of the real-size model in bf16 by both, compiled or not, and its share of the matrix rate."""
+    require_gpu()
     path = real_size_edit_model(folder)
     flops, rate = 3 * unet_flops(folder / "base"), matrix_rate()
     some = held_out_samples(args.dataset_id, max(args.batch_sizes), model.load_facts(args.model_id).target)

@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from riffusion import report, stems
 from riffusion.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER_SECOND, REGISTER_HZ, measure_pitch
 from riffusion.image import changed_share, mel_from_pixels, pixels_from_mel
-from riffusion.instructions import read_task
 from riffusion.pair import METADATA
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
+from riffusion.task_words import read_task
 
 CLIP_SAMPLES = 225351
 TOLERANCE = 0.05  # of a value (of a density one note), for a clip that was read and cut in another way
@@ -73,13 +73,13 @@ DENSITY_WORDS = {
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--dataset_dir", type=Path, nargs="+", required=True, help="folders that preprocess_musdb.py wrote")
     add("--root_data_dir", type=Path, nargs="+", required=True, help="the songs of each, to measure them again")
     add("--labels", type=Path, nargs="+", required=True, help="the label tables (TSV) of each")
     add("--max_measured", type=int, default=300, help="vocal claims to measure again (default: 300)")
-    add("--json", type=Path, help="also write the figures here")
+    add("--json", type=Path, help="also write the figures here (default: print them only)")
     return parser.parse_args(argv)
 
 

@@ -35,13 +35,15 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from riffusion import audio, metrics, model, report, stems
+from harness import Records, run_measures
+
+from riffusion import audio, metrics, model, stems
 from riffusion.canvas import Canvas, lay_windows
 from riffusion.errors import UserError
 from riffusion.image import image_from_spectrogram, mel_from_pixels, pixels_from_mel, shared_max_value
 from riffusion.latents import latent_factor
 from riffusion.phase import painted_stem
-from riffusion.runtime import keep_freed_memory, run_script, torch_device
+from riffusion.runtime import Help, keep_freed_memory, run_script, torch_device
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, mel_filters
 
 PARAMS = SpectrogramParams()
@@ -53,30 +55,30 @@ FIGURES = ("LSD dB", "SI-SDR over copy dB", "LSD of stem dB", "seconds a clip")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
-    add("--guitar_dir", type=Path, help="folder with guitar.ogg beside song.ogg somewhere in it")
-    add("--root_data_dir", type=Path, help="folder with everythingisfree/valid and leadsheets/valid in it")
+    add("--guitar_dir", type=Path, help="folder with guitar.ogg beside song.ogg somewhere in it (default: none)")
+    add("--root_data_dir", type=Path, help="folder with everythingisfree/valid and leadsheets/valid (default: none)")
     add("--clips_per_song", type=int, default=3, help="of a song of --root_data_dir (default: 3)")
     add("--model_id", default="checkpoints/small", help="model that paints the songs (default: %(default)s)")
     add("--num_inference_steps", type=int, default=20, help="of its denoising steps (default: 20)")
+    add("--song_seconds", type=int, nargs="+", default=[30, 180], help="lengths of `song`")
+    add("--max_pictures", type=int, default=50, help="clips of `pictures`")
     add("--original", action="store_true", help="also measure the original's way, about 20 s a clip")
     add("--device", type=torch_device, default=torch.device("cpu"), help="torch device (default: cpu)")
     add("--measure", nargs="+", choices=MEASURES, default=list(MEASURES), help="what to measure (default: all)")
-    add("--json", type=Path, help="also write the figures here")
+    add("--json", type=Path, help="also write the figures here (default: print them only)")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
     keep_freed_memory()
-    figures = {}
-    for name in args.measure:
+
+    def take(name: str) -> Records:
         with tempfile.TemporaryDirectory() as folder:
-            figures[name] = MEASURES[name](args, Path(folder))
-        print(f"{name}\n{report.table(figures[name])}\n", flush=True)
-    if args.json is not None:
-        report.save_json(args.json, {"settings": vars(args), **figures})
-    return 0
+            return MEASURES[name](args, Path(folder))
+
+    return run_measures(args, take)
 
 
 @dataclass
@@ -238,13 +240,13 @@ def measure_identity(args: argparse.Namespace, folder: Path) -> list[dict[str, o
 
 
 def measure_song(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
-    """Stereo at 48 kHz and 24 bits, 180 and 30 seconds long, through the inference script."""
+    """Stereo at 48 kHz and 24 bits, of some lengths, through the inference script."""
     if args.root_data_dir is None:
-        raise UserError("--measure song needs --root_data_dir")
+        raise UserError("needs --root_data_dir, with everythingisfree/valid in it")
     song = next(iter(stems.find_songs(args.root_data_dir / "everythingisfree" / "valid")))
     backing = audio.resample(stems.sum_stems(stems.load_stems(song, RATE), without="vocals"), RATE, SONG_RATE)
     rows = []
-    for length in (30, 180):
+    for length in args.song_seconds:
         path = folder / f"{length}.wav"
         soundfile.write(path, backing[:, : length * SONG_RATE].T, SONG_RATE, subtype="PCM_24")
         rows.append(paint_song(path, args) | {"seconds of song": length})
@@ -274,7 +276,7 @@ def paint_song(path: Path, args: argparse.Namespace) -> dict[str, object]:
         "input bits changed": int(np.count_nonzero(painted - stem - original)),
         **clicks(original, stem, args),
         **repetition(stem, args),
-        "edit performed": json.loads((result / "result.json").read_text())["edit performed"],
+        "edit performed": json.loads((result / "result.json").read_text())["measured"]["edit performed"],
     }
 
 
@@ -311,11 +313,11 @@ def repetition(stem: np.ndarray, args: argparse.Namespace) -> dict[str, object]:
 
 
 def measure_pictures(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
-    """Fifty random clips of the songs at hand, mono and stereo, against the formula written with librosa."""
+    """Random clips of the songs at hand, mono and stereo, against the formula written with librosa."""
     filters = librosa.filters.mel(sr=RATE, n_fft=PARAMS.n_fft, n_mels=512, fmin=0, fmax=10000, htk=True, norm=None)
     converter = SpectrogramConverter(PARAMS, str(args.device))
     largest = {1: 0.0, 2: 0.0}
-    for number, waveform in enumerate(tqdm(random_clips(args), total=50, desc="pictures")):
+    for number, waveform in enumerate(tqdm(random_clips(args), total=args.max_pictures, desc="pictures")):
         channels = 1 + number % 2
         heard = waveform if channels == 2 else waveform.mean(axis=0, keepdims=True)
         window = {"n_fft": PARAMS.n_fft, "hop_length": PARAMS.hop_length, "win_length": PARAMS.win_length}
@@ -329,13 +331,13 @@ def measure_pictures(args: argparse.Namespace, folder: Path) -> list[dict[str, o
 
 
 def random_clips(args: argparse.Namespace) -> Iterator[np.ndarray]:
-    """Fifty stereo clips, float32 (2, clip_samples), of the excerpt and of the songs at hand."""
+    """Random stereo clips, float32 (2, clip_samples), of the excerpt and of the songs at hand."""
     rng = np.random.default_rng(0)
     songs = [stems.load_stems(stems.example_song())]
     if args.root_data_dir:
         found = stems.find_songs(args.root_data_dir / "everythingisfree" / "valid")
         songs += [stems.load_stems(song, RATE) for song in found]
-    for _ in range(50):
+    for _ in range(args.max_pictures):
         parts = songs[rng.integers(len(songs))]
         gains = rng.uniform(0, 1, len(parts))
         samples = min(part.shape[1] for part in parts.values())

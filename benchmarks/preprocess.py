@@ -9,6 +9,7 @@ processes together: proportional set size, in which shared pages count once.
 """
 
 import argparse
+import os
 import random
 import signal
 import subprocess
@@ -29,13 +30,15 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from harness import Records, run_measures
+
 import preprocess_musdb
 import upload_musdb
-from riffusion import report, stems
+from riffusion import stems
 from riffusion.audio import save_wav
 from riffusion.errors import UserError
 from riffusion.pair import METADATA, Pair, write_records
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 
 CLIP_SAMPLES = 225351
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
@@ -54,26 +57,27 @@ ORIGINAL_PLAN = [
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--root_data_dir", type=Path, required=True, help="songs in stems, with vocals")
     add("--max_songs", type=int, default=12, help="songs without pitch augmentation (default: 12)")
     add("--max_shifted_songs", type=int, default=4, help="songs with pitch augmentation (default: 4)")
+    add("--long_seconds", type=int, default=600, help="length of the long song of `memory`")
+    add("--many_songs", type=int, default=500, help="short songs of `memory`")
+    add("--records", type=int, default=100_000, help="records of `upload`, in hundreds of songs")
+    add("--num_proc", type=int, default=os.cpu_count(), help="processes of our script (default: all cores)")
     add("--kills", type=int, default=10, help="times that a run is killed before it may finish (default: 10)")
     add("--measure", nargs="+", choices=MEASURES, default=list(MEASURES), help="what to measure (default: all)")
-    add("--json", type=Path, help="also write the figures here")
+    add("--json", type=Path, help="also write the figures here (default: print them only)")
     return parser.parse_args(argv)
 
 
 def main(args: argparse.Namespace) -> int:
-    figures = {}
-    for name in args.measure:
+    def take(name: str) -> Records:
         with tempfile.TemporaryDirectory() as folder:
-            figures[name] = MEASURES[name](args, Path(folder))
-        print(f"{name}\n{report.table(figures[name])}\n", flush=True)
-    if args.json is not None:
-        report.save_json(args.json, {"settings": vars(args), **figures})
-    return 0
+            return MEASURES[name](args, Path(folder))
+
+    return run_measures(args, take)
 
 
 def measure_throughput(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
@@ -85,8 +89,8 @@ def measure_throughput(args: argparse.Namespace, folder: Path) -> list[dict[str,
         pairs = sum(1 for _ in reference_pairs(root, bool(flags), folder))
         reference = pairs / (time.perf_counter() - started)
         ours = {
-            "ours, the original's plan": run(root, folder / f"plan{len(flags)}", *ORIGINAL_PLAN, *flags),
-            "ours": run(root, folder / f"ours{len(flags)}", *flags),
+            "ours, the original's plan": run(args, root, folder / f"plan{len(flags)}", *ORIGINAL_PLAN, *flags),
+            "ours": run(args, root, folder / f"ours{len(flags)}", *flags),
         }
         for name, (made, seconds, _) in {"the original's way": (pairs, pairs / reference, 0), **ours}.items():
             rate = made / seconds
@@ -103,14 +107,14 @@ def link_songs(root: Path, number: int, folder: Path) -> Path:
     return folder
 
 
-def run(root: Path, output: Path, *flags: str) -> tuple[int, float, float]:
+def run(args: argparse.Namespace, root: Path, output: Path, *flags: str) -> tuple[int, float, float]:
     """Run our script as a user does: pairs made, seconds, and peak memory of all its processes in MB."""
-    seconds, peak = watch(start(root, output, *flags))
+    seconds, peak = watch(start(args, root, output, *flags))
     return sum(len(path.read_text().splitlines()) for path in output.rglob(METADATA)), seconds, peak
 
 
-def start(root: Path, output: Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, preprocess_musdb.__file__, "--silence", *flags]
+def start(args: argparse.Namespace, root: Path, output: Path, *flags: str) -> subprocess.Popen:
+    command = [sys.executable, preprocess_musdb.__file__, "--silence", "--num_proc", str(args.num_proc), *flags]
     return subprocess.Popen([*command, "--root_data_dir", str(root), "--output_dir", str(output)])
 
 
@@ -188,25 +192,26 @@ def reference_filters() -> torch.Tensor:
 
 
 def measure_memory(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
-    """Peak memory for one song of ten minutes and for 500 songs, beside the songs as they are."""
+    """Peak memory for one long song and for many short ones, beside the songs as they are."""
     first = stems.load_stems(stems.find_songs(args.root_data_dir)[0])
-    (folder / "long" / "ten minutes").mkdir(parents=True)
+    (folder / "long" / "song").mkdir(parents=True)
+    samples = args.long_seconds * 44100
     for name, stem in first.items():
-        seconds = np.tile(stem, (1, 1 + 600 * 44100 // stem.shape[1]))[:, : 600 * 44100]
-        save_wav(folder / "long" / "ten minutes" / f"{name}.wav", np.repeat(seconds, 2, axis=0), 44100)
+        mono = np.tile(stem.mean(axis=0), 1 + samples // stem.shape[1])[:samples]
+        save_wav(folder / "long" / "song" / f"{name}.wav", np.stack([mono, mono]), 44100)
         (folder / "short").mkdir(exist_ok=True)
-        save_wav(folder / "short" / f"{name}.wav", stem[:, 20 * 44100 : 26 * 44100], 44100)
+        save_wav(folder / "short" / f"{name}.wav", stem[:, : 26 * 44100][:, -6 * 44100 :], 44100)
     (folder / "many").mkdir()
-    for number in range(500):
+    for number in range(args.many_songs):
         (folder / "many" / f"song {number}").symlink_to(folder / "short")
     roots = {
         "4 songs as they are": link_songs(args.root_data_dir, 4, folder / "songs"),
-        "one of 10 minutes, stereo": folder / "long",
-        "500 of 6 s": folder / "many",
+        f"one of {args.long_seconds} s, stereo": folder / "long",
+        f"{args.many_songs} of 6 s": folder / "many",
     }
     rows = []
     for name, root in roots.items():
-        pairs, seconds, peak = run(root, folder / f"pairs {name}")
+        pairs, seconds, peak = run(args, root, folder / f"pairs {name}")
         rows.append({"songs": name, "pairs": pairs, "seconds": seconds, "peak MB": peak})
     return rows
 
@@ -214,21 +219,21 @@ def measure_memory(args: argparse.Namespace, folder: Path) -> list[dict[str, obj
 def measure_kills(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """Kill a run at random moments, each time starting it again; the last one may finish."""
     root = link_songs(args.root_data_dir, 4, folder / "songs")
-    _, seconds, _ = run(root, folder / "straight")
+    _, seconds, _ = run(args, root, folder / "straight")
     rng = random.Random(0)
     for _ in range(args.kills):
-        process = start(root, folder / "killed")
+        process = start(args, root, folder / "killed")
         time.sleep(rng.uniform(0.2, 0.8) * seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    run(root, folder / "killed")
+    run(args, root, folder / "killed")
     straight, killed = read_tree(folder / "straight"), read_tree(folder / "killed")
     differing = sum(straight.get(name) != killed.get(name) for name in {*straight, *killed})
     return [{"kills": args.kills, "files": len(straight), "files that differ": differing}]
 
 
 def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
-    """Time and peak memory of making Parquet files of 100 000 records with small pictures."""
+    """Time and peak memory of making Parquet files of many records with small pictures."""
     rng = np.random.default_rng(0)
     pair = Pair("", "", "", "add a vocal", "", "", 0, 0.0, 0, "bass", "vocals", "add", "stem", *[0.0] * 7)
     for song in range(100):
@@ -237,7 +242,7 @@ def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, obj
         for number in range(20):
             pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
             Image.fromarray(pixels).save(home / f"{number}.png")
-        names = [(f"{clip % 20}.png", f"{(clip + 1) % 20}.png") for clip in range(1000)]
+        names = [(f"{clip % 20}.png", f"{(clip + 1) % 20}.png") for clip in range(args.records // 100)]
         records = [
             replace(pair, original_image_file_name=one, edited_image_file_name=other, song=f"song {song}", clip=clip)
             for clip, (one, other) in enumerate(names)
@@ -246,7 +251,7 @@ def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, obj
     flags = ["--data_root", str(folder / "pairs"), "--output_dir", str(folder / "parquet")]
     seconds, peak = watch(subprocess.Popen([sys.executable, upload_musdb.__file__, *flags]))
     written = sum(pq.read_metadata(path).num_rows for path in (folder / "parquet" / "data").iterdir())
-    return [{"records": 100_000, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
+    return [{"records": args.records, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:

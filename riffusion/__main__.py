@@ -30,7 +30,8 @@ from riffusion.errors import UserError
 from riffusion.image import SpectrogramImageConverter
 from riffusion.pair import save_png
 from riffusion.report import make_folder
-from riffusion.runtime import run_script, torch_device
+from riffusion.room import writing
+from riffusion.runtime import Help, run_script, torch_device
 from riffusion.spectrogram import ExifTags, SpectrogramParams, mel_filters
 
 AUDIO_TO_IMAGE = """Draw a sound as Riffusion's picture.
@@ -78,18 +79,17 @@ UNKNOWN_LEVEL_PEAK = 10 ** (-1 / 20)  # -1 dBFS
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m riffusion", description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(prog="python -m riffusion", description=__doc__, formatter_class=Help)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     draw = commands.add_parser(
-        "audio-to-image", help="draw a sound as a picture", description=AUDIO_TO_IMAGE, formatter_class=raw
+        "audio-to-image", help="draw a sound as a picture", description=AUDIO_TO_IMAGE, formatter_class=Help
     )
     add = draw.add_argument
     add("--audio", type=Path, required=True, help="sound to read: wav, flac, mp3, ogg, m4a, a video, ...")
     add("--image", type=Path, required=True, help="picture to write: .png")
     add_param_flags(draw, "default: {}")
     play = commands.add_parser(
-        "image-to-audio", help="make a sound of a picture", description=IMAGE_TO_AUDIO, formatter_class=raw
+        "image-to-audio", help="make a sound of a picture", description=IMAGE_TO_AUDIO, formatter_class=Help
     )
     add = play.add_argument
     add("--image", type=Path, required=True, help="picture to read: PNG, JPEG, ...")
@@ -134,10 +134,7 @@ def audio_to_image(args: argparse.Namespace) -> int:
     waveform = load_channels(args.audio, params)
     require_writable(args.image)
     image = SpectrogramImageConverter(params, args.device).spectrogram_image_from_audio(waveform)
-    try:
-        save_png(image, args.image)
-    except OSError as error:
-        raise UserError(f"{args.image}: can't write this file ({error.strerror or error})") from error
+    save_png(image, args.image)
     print(f"{args.image}: {image.width} x {image.height} pixels, {waveform.shape[1] / params.sample_rate:.2f} s")
     return 0
 
@@ -192,7 +189,7 @@ def check_params(params: SpectrogramParams) -> None:
             raise UserError(f"{name} is {value:g}, but must be from {least} to {most}")
     if not p.min_frequency < p.max_frequency <= p.sample_rate / 2:
         limits = f"min_frequency {p.min_frequency} and max_frequency {p.max_frequency}"
-        raise UserError(f"{limits} must ascend, and not pass {p.sample_rate // 2}, half the sample rate")
+        raise UserError(f"{limits}: min must be below max, and max at most {p.sample_rate // 2}, half the sample rate")
     if not 2 * p.step_size_ms <= p.window_duration_ms <= p.padded_duration_ms:
         durations = f"window_duration_ms is {p.window_duration_ms}, but must be at least twice step_size_ms"
         raise UserError(f"{durations} ({p.step_size_ms}) and at most padded_duration_ms ({p.padded_duration_ms})")
@@ -202,7 +199,7 @@ def check_params(params: SpectrogramParams) -> None:
         deaf = int((~mel_filters(p).any(axis=1)).sum())
     if deaf:
         advice = "take fewer, or more padded_duration_ms"
-        raise UserError(f"num_frequencies {p.num_frequencies} is so fine that {deaf} bands hear nothing: {advice}")
+        raise UserError(f"num_frequencies {p.num_frequencies} is too fine: {deaf} bands contain no FFT bin; {advice}")
 
 
 def load_channels(path: Path, params: SpectrogramParams) -> np.ndarray:
@@ -284,10 +281,8 @@ def save_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
     kind, subtype = FORMATS[path.suffix[1:].lower()]
     with soundfile.SoundFile(encoded, "w", rate, len(waveform), subtype or "PCM_16", format=kind) as file:
         write_integers(file, to_integers(waveform), 16)
-    try:
+    with writing(path, encoded.getbuffer().nbytes):
         path.write_bytes(encoded.getbuffer())
-    except OSError as error:
-        raise UserError(f"{path}: can't write this file ({error.strerror})") from error
 
 
 if __name__ == "__main__":

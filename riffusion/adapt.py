@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -82,3 +83,14 @@ def change_schedule(parts: Parts, prediction_type: str | None, zero_terminal_snr
     parts.noise_scheduler = DDPMScheduler.from_config(config, **changes)
     if parts.noise_scheduler.config.rescale_betas_zero_snr and changes["prediction_type"] == "epsilon":
         raise UserError("zero terminal SNR needs --prediction_type v_prediction: pure noise says nothing of noise")
+
+
+def make_optimizer(weights: list[nn.Parameter], settings: dict[str, Any], use_8bit_adam: bool) -> torch.optim.Optimizer:
+    """AdamW with its `settings`, fused, or the 8-bit one of bitsandbytes. Raises UserError if that is missing."""
+    if not use_8bit_adam:
+        return torch.optim.AdamW(weights, fused=True, **settings)
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise UserError("--use_8bit_adam needs bitsandbytes: pip install bitsandbytes") from error
+    return bitsandbytes.optim.AdamW8bit(weights, **settings)

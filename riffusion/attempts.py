@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from riffusion import metrics
-from riffusion.instructions import names_stem
+from riffusion.instructions import asked_stem
 from riffusion.sampling import Settings
 
 MORE_TEXT = 1.5  # times the text guidance, from the second retry on
@@ -52,18 +52,18 @@ class Tried:
     @property
     def performed(self) -> bool | None:
         """Whether the edit was performed, None if that can't be told."""
-        return self.measured.performed(self.task)
+        return self.measured.performed(self.task, asked_stem(self.prompt))
 
     def rank(self) -> tuple:
         """What makes a better answer, first things first: performed; then the more is sung, or is heard at all.
 
         A part that is sung is one that the instruction calls vocals.
         """
-        edit, voicing = self.measured.edit, self.measured.voicing
+        edit, stem = self.measured.edit, asked_stem(self.prompt)
         if self.task == "keep":
             return (-edit.active_share,)
-        sung = voicing.voiced_share if names_stem(self.prompt, "vocals") else 0.0
-        return edit.performed, sung, edit.active_share, -self.attempt.number
+        sung = self.measured.sung_share if stem == "vocals" else 0.0
+        return self.measured.performed("add", stem), edit.performed, sung, edit.active_share, -self.attempt.number
 
     def record(self) -> dict[str, object]:
         """This attempt as results.json tells it."""
@@ -72,7 +72,7 @@ class Tried:
             "attempt": self.attempt.number,
             "guidance_scale": settings.guidance_scale,
             "image_guidance_scale": settings.image_guidance_scale,
-        } | self.measured.row(self.task)
+        } | self.measured.row(self.task, asked_stem(self.prompt))
 
 
 def is_settled(tried: list[Tried]) -> bool:

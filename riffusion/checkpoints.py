@@ -81,10 +81,10 @@ def find(folder: Path, name: str | None) -> Path | None:
         return None
     broken = sorted({path.name for path in folder.glob(f"{PREFIX}*")} - {path.name for path in found})
     if broken:
-        print(f"passed over, not whole: {', '.join(broken)}", file=sys.stderr)
+        print(f"skipping incomplete checkpoints: {', '.join(broken)}", file=sys.stderr)
     if name == "latest":
         if not found:
-            print(f"{folder} has no checkpoint yet: training starts anew")
+            print(f"{folder} has no checkpoint yet: starting from scratch")
         return found[-1] if found else None
     checkpoint = folder / Path(name).name
     if checkpoint not in found:

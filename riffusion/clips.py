@@ -37,7 +37,8 @@ class Clip:
     def power(self, names: Iterable[str]) -> float:
         """Mean square of the sum of some stems."""
         among = set(names)
-        return sum(value for pair, value in self.products.items() if among.issuperset(pair))
+        heard = [name for name in self.stems if name in among]
+        return sum(self.products[one, other] for one in heard for other in heard)
 
     def sounding(self) -> Stems:
         """The stems that can be heard."""

@@ -1,60 +1,140 @@
 """Datasets of pairs: a preprocessed folder, Parquet files or a name on the Hub."""
 
+import atexit
 import csv
 import functools
-from collections import defaultdict
-from collections.abc import Iterable
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import datasets
+import pyarrow as pa
+from PIL import Image
 
-from riffusion import hub
+from riffusion import hub, report
 from riffusion.errors import UserError
 from riffusion.instructions import MUSDB_LABELS
 from riffusion.pair import METADATA
+from riffusion.pair_folder import SPLIT_WORDS, Listing, Reader, is_plain, list_metadata, make_link, read_tables
+from riffusion.picture_file import read_picture
 
+LINKS = "links"  # folder of the cache
+ROWS_AT_ONCE = 1000  # in a batch of an Arrow file
+DATA_ENDINGS = (".parquet", ".arrow", ".csv", ".zip", ".tar")  # of files that may hold records
+PATTERN = frozenset("*?[]!{}\n\r")  # letters that make a path a pattern, or aren't found by one
 SPLIT_OF_SUBSET = {"train": "train", "valid": "validation", "test": "test"}  # as `datasets` names MUSDB18's subsets
 
 
-def load_splits(name: str, cache_dir: Path | None = None) -> datasets.DatasetDict:
+def load_splits(
+    name: str, cache_dir: Path | None = None, pictures: Sequence[str] = (), texts: Sequence[str] = ()
+) -> datasets.DatasetDict:
     """Pairs by split, from a preprocessed folder (by MUSDB18's own lists), a folder of Parquet files or the Hub.
 
-    Raises UserError if they can't be had.
+    A folder may also be what the original project's preprocessing wrote. Where it has records in metadata.jsonl, each
+    must have these columns. Raises UserError if the pairs can't be had.
     """
     folder = Path(name)
-    if folder.is_absolute() and not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    cache = str(cache_dir) if cache_dir else None
-    if not folder.is_dir():
-        hub.go_offline_without_network()
+    if folder.is_dir():
+        folder = folder.absolute()
+        cache = writable_cache(cache_dir)
+        listing = list_metadata(folder)
+        if listing.files:
+            return read_pairs(folder, listing, Reader(pictures, texts, cache / LINKS), cache)
+        return load_files(folder, cache)
+    if folder.is_absolute() or folder.exists():
+        raise UserError(f"{folder}: {'is a file; pass its folder' if folder.exists() else 'no such folder'}")
+    hub.go_offline_without_network()
     try:
-        if folder.is_dir() and any(folder.rglob(METADATA)):
-            return split_by_song(datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache))
-        return datasets.load_dataset(name, cache_dir=cache)
+        return datasets.load_dataset(name, cache_dir=str(writable_cache(cache_dir)))
     except hub.HUB_ERRORS as error:
-        if folder.is_dir():
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(f"{folder}: holds no pairs; make them with preprocess_musdb.py ({reason})") from error
         raise UserError(
             f"dataset {name!r} is not a folder here and the Hub can't be reached or doesn't have it; "
             "pass a folder that preprocess_musdb.py wrote"
         ) from error
 
 
-def split_by_song(splits: datasets.DatasetDict) -> datasets.DatasetDict:
-    """The same pairs with every MUSDB18 song in the split that MUSDB18 has it in; other songs stay where they are."""
-    columns = {column for split in splits.values() for column in split.column_names}
-    homes = musdb18_splits()
-    parts: dict[str, list[datasets.Dataset]] = {name: [] for name in (*homes.values(), *splits)}
-    for name, split in splits.items():
-        songs = split["song"] if "song" in columns else [None] * len(split)
-        rows: dict[str, list[int]] = defaultdict(list)
-        for row, song in enumerate(songs):
-            rows[homes.get(song, name)].append(row)
-        for home, chosen in rows.items():
-            parts[home].append(split if len(chosen) == len(split) else split.select(chosen))
-    order = sorted(parts, key=lambda name: (*SPLIT_OF_SUBSET.values(), name).index(name))
-    return datasets.DatasetDict({name: datasets.concatenate_datasets(parts[name]) for name in order if parts[name]})
+def read_pairs(folder: Path, listing: Listing, reader: Reader, cache: Path) -> datasets.DatasetDict:
+    """The records of a folder's metadata.jsonl files; what was read once is mapped from the cache until they change.
+
+    Raises UserError if there are none, or one is wrong.
+    """
+    asked = repr((1, os.fspath(folder), reader.required_pictures, reader.required_texts))  # 1 is this code's version
+    listing.digest.update(os.fsencode(asked))
+    read = cache / "pairs" / listing.digest.hexdigest()[:32]
+    if not read.is_dir():
+        tables = read_tables(folder, listing.files, reader, musdb18_splits())
+        if not tables:
+            raise UserError(f"{folder}: holds no pairs, its {METADATA} is empty; make them with preprocess_musdb.py")
+        write_tables(tables, read)
+    files = {split: read / f"{split}.arrow" for split in SPLIT_WORDS}
+    return datasets.DatasetDict(
+        {split: datasets.Dataset.from_file(str(file)) for split, file in files.items() if file.is_file()}
+    )
+
+
+def write_tables(tables: dict[str, pa.Table], folder: Path) -> None:
+    """Write a folder of Arrow files, whole or not at all. Raises UserError if it can't be."""
+    report.make_folder(folder.parent)
+    aside = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        for split, table in tables.items():
+            with pa.OSFile(str(aside / f"{split}.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+                out.write_table(table, max_chunksize=ROWS_AT_ONCE)
+        aside.rename(folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not folder.is_dir():  # no other process was faster
+            raise UserError(f"{folder}: can't be written ({error.strerror or error})") from error
+
+
+def load_files(folder: Path, cache: Path) -> datasets.DatasetDict:
+    """What `datasets` finds in a folder without records of ours, as Parquet files. Raises UserError."""
+    try:
+        return datasets.load_dataset(str(literal_folder(folder, cache)), cache_dir=str(cache))
+    except hub.HUB_ERRORS as error:
+        data = sorted(path for path in folder.rglob("*") if path.suffix in DATA_ENDINGS)
+        if not data:
+            raise UserError(f"{folder}: holds no pairs; make them with preprocess_musdb.py") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"{folder}: its files, as {data[0].name}, can't be read as pairs ({reason})") from error
+
+
+def literal_folder(folder: Path, cache: Path) -> Path:
+    """The folder, or one of links to its files where `datasets` would take a name for a pattern or can't hold it."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    if all(is_plain(str(path)) and not PATTERN.intersection(str(path)) for path in (folder, *files)):
+        return folder
+    identity = [(os.fsencode(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    links = cache / LINKS / hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+    for path in files:
+        make_link(links.joinpath(*(quote(os.fsencode(part)) for part in path.relative_to(folder).parts)), path)
+    return links
+
+
+@functools.cache
+def writable_cache(cache_dir: Path | None) -> Path:
+    """Where `datasets` keeps what it has read, or a temporary folder where that can't be written.
+
+    Raises UserError if `cache_dir` is given and can't be written.
+    """
+    wanted = Path(cache_dir or datasets.config.HF_DATASETS_CACHE)
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=wanted).close()
+        return wanted
+    except OSError as error:
+        if cache_dir is not None:
+            raise UserError(f"{cache_dir}: can't be written as --cache_dir ({error.strerror})") from error
+    folder = tempfile.TemporaryDirectory(prefix="riff-pix2pix-")
+    atexit.register(folder.cleanup)
+    advice = "set HF_DATASETS_CACHE to a folder that can be"
+    print(f"{wanted} can't be written: what is read of datasets isn't kept; {advice}", file=sys.stderr)
+    return Path(folder.name)
 
 
 @functools.cache
@@ -69,16 +149,19 @@ def held_out_split(splits: datasets.DatasetDict) -> datasets.Dataset | None:
     return next((splits[name] for name in ("validation", "test") if name in splits), None)
 
 
-def require_columns(dataset: datasets.Dataset, columns: Iterable[str]) -> None:
-    """Raise UserError if a column is missing."""
-    missing = [column for column in columns if column not in dataset.column_names]
-    if missing:
-        raise UserError(f"the dataset has no column {', '.join(missing)}; it has {', '.join(dataset.column_names)}")
-
-
 def dataset_target(dataset: datasets.Dataset) -> str:
     """What the edited pictures show: "mix" or "stem"; datasets in the original's form say nothing and hold mixes."""
-    return dataset[0]["target"] if "target" in dataset.column_names else "mix"
+    return dataset.select_columns("target")[0]["target"] or "mix" if "target" in dataset.column_names else "mix"
+
+
+def undecoded(pairs: datasets.Dataset, column: str) -> datasets.Dataset:
+    """A column of pictures alone, as undecoded `datasets.Image`s."""
+    return pairs.select_columns(column).cast_column(column, datasets.Image(decode=False))
+
+
+def read_pair_picture(pairs: datasets.Dataset, row: int, column: str) -> Image.Image:
+    """A picture of a pair. Raises UserError, with its file, if it can't be read."""
+    return read_picture(undecoded(pairs, column)[row][column], f"row {row}: {column}")
 
 
 def identify_picture(picture: dict) -> tuple[int, bytes]:

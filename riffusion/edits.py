@@ -1,6 +1,7 @@
 """What an instruction can ask of a clip, and what the answer is made of."""
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,17 +89,83 @@ def draw_backings(
     With `subset_prob` each is any set of stems that sound, else all stems but one that can be painted (all stems where
     "add" isn't among the tasks).
     """
-    sizes = range(1, len(sounding) + 1)
-    subsets = [frozenset(some) for size in sizes for some in itertools.combinations(sorted(sounding), size)]
-    full = [sounding - {stem} for stem in paintable] if "add" in tasks else [sounding]
-    offers = {some: possible_edits(some, paintable, tasks) for some in subsets}
-    keep_alone = set(tasks) == {"keep"}
-    left = [some for some, edits in offers.items() if any(edit.stem for edit in edits) or keep_alone]
-    while left:
-        choices = left if rng.random() < subset_prob else [some for some in left if some in full]
-        if choices:
-            backing = rng.choice(choices)
-            left.remove(backing)
-            yield backing, offers[backing]
+    backings = _Backings(sounding, paintable, tasks)
+    full = {sounding - {stem} for stem in paintable} if "add" in tasks else {sounding}
+    full_ranks = sorted(backings.rank(some) for some in full if backings.offers_some(some))
+    drawn: list[int] = []
+    while len(drawn) < backings.number:
+        if rng.random() < subset_prob:
+            rank = rng.choice(range(backings.number - len(drawn)))
+            for earlier in sorted(drawn):
+                rank += rank >= earlier  # the ranks that are left, counted without the drawn ones
+        elif choices := [rank for rank in full_ranks if rank not in drawn]:
+            rank = rng.choice(choices)
         elif subset_prob == 0:
             return
+        else:
+            continue
+        drawn.append(rank)
+        backing = backings[rank]
+        yield backing, possible_edits(backing, paintable, tasks)
+
+
+class _Backings:
+    """All backings of a clip that have an edit that paints (all at all, if only "keep" is asked), never listed.
+
+    They are counted from 0, smaller ones first and those of a size as `itertools.combinations` of the sorted names has
+    them. Such an order can be entered anywhere, with nothing but binomial coefficients (Knuth, The Art of Computer
+    Programming 4A, 7.2.1.3).
+    """
+
+    def __init__(self, sounding: Stems, paintable: Stems, tasks: tuple[str, ...]):
+        self.names, self.paintable, self.tasks = sorted(sounding), paintable, tasks
+        self.by_size = [self._count(frozenset(), self.names, size) for size in range(len(self.names) + 1)]
+        self.number = sum(self.by_size)
+
+    def __getitem__(self, rank: int) -> Stems:
+        size = next(size for size, upto in enumerate(itertools.accumulate(self.by_size)) if rank < upto)
+        rank -= sum(self.by_size[:size])
+        chosen: Stems = frozenset()
+        for place, name in enumerate(self.names):
+            with_it = self._count(chosen | {name}, self.names[place + 1 :], size)
+            if rank < with_it:
+                chosen |= {name}
+            else:
+                rank -= with_it
+        return chosen
+
+    def rank(self, backing: Stems) -> int:
+        """The number of a backing, so that `self[number]` is it."""
+        rank = sum(self.by_size[: len(backing)])
+        chosen: Stems = frozenset()
+        for place, name in enumerate(self.names):
+            if name in backing:
+                chosen |= {name}
+            else:
+                rank += self._count(chosen | {name}, self.names[place + 1 :], len(backing))
+        return rank
+
+    def offers_some(self, backing: Stems) -> bool:
+        """Whether a set of stems is one of these backings."""
+        return self._count(backing, [], len(backing)) == 1
+
+    def _count(self, chosen: Stems, others: list[str], size: int) -> int:
+        """How many backings of `size` stems there are that hold `chosen` and beside it only some of `others`."""
+        more = size - len(chosen)
+        if more < 0 or size == 0:
+            return 0
+        every = math.comb(len(others), more)
+        adds, takes = "add" in self.tasks, size > 1 and not {*SEPARATING}.isdisjoint(self.tasks)
+        if set(self.tasks) == {"keep"}:
+            return every
+        if not self.paintable or not (adds or takes):
+            return 0
+        if adds and takes:
+            return every
+        missing = self.paintable - chosen
+        if takes:  # without any stem that could be taken away
+            offerless = math.comb(len(set(others) - missing), more)
+            return every - (offerless if missing == self.paintable else 0)
+        if missing.issubset(others) and len(missing) <= more:  # nothing would be left to add
+            return every - math.comb(len(others) - len(missing), more - len(missing))
+        return every

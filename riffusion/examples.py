@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from riffusion.errors import UserError
+
 CROPPED = ("original", "edited_mean", "edited_std", "changed", "original_pixels", "edited_pixels")  # (..., width)
 
 
@@ -22,6 +24,18 @@ class Draws:
     shift_share: float = 1.0  # of the examples that it holds for
     strata: int = 1  # so many examples in a row have timesteps evenly apart
     crop: int | None = None  # columns of latents that are cut out, all by default
+
+
+def crop_columns(frames: int | None, factor: int, columns: int) -> int | None:
+    """A crop of so many frames in columns of latents, `factor` frames each; none for none.
+
+    Raises UserError if it isn't a whole number of columns, or wider than a picture's `columns`.
+    """
+    if frames is None:
+        return None
+    if frames % factor or not factor <= frames <= columns * factor:
+        raise UserError(f"--crop_frames {frames} must be a multiple of {factor}, {columns * factor} at most")
+    return frames // factor
 
 
 class TrainingExamples(Dataset):

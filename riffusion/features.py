@@ -72,16 +72,23 @@ def median_f0(track: PitchResult) -> float:
 def measure_onsets(mel: np.ndarray, frame_seconds: float) -> Features:
     """Features of a stem that isn't sung, but for its level, from its mel amplitudes (bands, frames).
 
-    Onsets are peaks of the spectral flux (Böck, Krebs and Schedl 2012): the highest of 70 ms, and `ONSET_DELTA` of the
-    clip's highest over the mean of 210 ms.
+    Onsets are peaks of the spectral flux (Böck, Krebs and Schedl 2012).
     """
     level = np.log1p(1000 * mel / max(float(mel.max()), 1e-9))
     flux = np.maximum(np.diff(level, axis=1, prepend=level[:, :1]), 0).mean(axis=0)
-    flux /= max(float(flux.max()), 1e-9)
+    onsets = onset_peaks(flux, frame_seconds)
+    return Features(events_per_second=len(onsets) / (mel.shape[1] * frame_seconds))
+
+
+def onset_peaks(flux: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """The frames at which a flux (frames,) has the peaks of onsets: (onsets,).
+
+    They are the highest of 70 ms, and `ONSET_DELTA` of the clip's highest over the mean of 210 ms.
+    """
+    flux = flux / max(float(flux.max()), 1e-9)
     highest = _windows(flux, round(0.03 / frame_seconds)).max(axis=1)
     mean = _windows(flux, round(0.1 / frame_seconds)).mean(axis=1)
-    onsets = np.flatnonzero((flux == highest) & (flux > mean + ONSET_DELTA))
-    return Features(events_per_second=len(onsets) / (mel.shape[1] * frame_seconds))
+    return np.flatnonzero((flux == highest) & (flux > mean + ONSET_DELTA))
 
 
 def _windows(values: np.ndarray, reach: int) -> np.ndarray:

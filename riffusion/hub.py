@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import datasets
 import huggingface_hub
 from httpx2 import HTTPError, TransportError
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
 
 from riffusion.errors import UserError
 
@@ -22,6 +23,10 @@ HUB_ERRORS = (OSError, ValueError, HTTPError, EntryNotFoundError, datasets.excep
 # of another kind: a large file that its storage didn't take, and whatever goes wrong inside hf_xet
 UPLOAD_ERRORS = (*HUB_ERRORS, RuntimeError)
 TIMEOUT_SECONDS = 5
+WAY_ON = {  # after an upload that failed: upload_musdb.py makes datasets, train_instruct_pix2pix.py models
+    "dataset": "the same command goes on with it",
+    "model": "the same command with --resume_from_checkpoint latest uploads it",
+}
 RETRY_PAUSES_SECONDS = (1, 4, 16)  # between whole uploads; the client tries most single requests again by itself
 
 
@@ -39,6 +44,26 @@ def go_offline_without_network() -> None:
     except OSError:
         huggingface_hub.constants.HF_HUB_OFFLINE = True
         datasets.config.HF_HUB_OFFLINE = True
+
+
+def prepare_upload(repo_id: str, repo_type: str, token: str | None = None) -> None:
+    """Make a repository if it is missing, as the first step of an upload that is to come after hours of work.
+
+    Raises UserError if it can't be: the name isn't one, the Hub can't be reached, nobody is logged in, or may not.
+    """
+    go_offline_without_network()
+    try:
+        _make_repo(huggingface_hub.HfApi(token=token), repo_id, repo_type, private=False, revision=None)
+    except UPLOAD_ERRORS as error:
+        raise UserError(f"can't upload to {repo_id!r}: {_reason(_cause(error))} (nothing is done yet)") from error
+
+
+def check_name(repo_id: str) -> None:
+    """Raise UserError if no repository can have this name."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UserError(_reason(error)) from error
 
 
 def upload_folder(
@@ -78,8 +103,9 @@ def upload_folder(
             cause = _cause(error)
             pause = next(pauses, None) if _is_transient(cause) else None
             if pause is None:
-                kept = f"{folder} is kept, the same command goes on with it"
-                raise UserError(f"can't upload to {repo_id!r}: {_reason(cause)} ({kept})") from error
+                raise UserError(
+                    f"can't upload to {repo_id!r}: {_reason(cause)} ({folder} is kept, {WAY_ON[repo_type]})"
+                ) from error
             print(f"the upload broke off, trying again in {pause} s: {_reason(cause)}", file=sys.stderr)
             time.sleep(pause)
 

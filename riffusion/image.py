@@ -6,7 +6,7 @@ from PIL import Image
 
 from riffusion.errors import UserError
 from riffusion.phase import waveform_from_mel_amplitudes
-from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
+from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, max_value_from_exif
 
 HEADROOM = 2.0  # a clip's black is twice its backing's peak: a painted stem may be 6 dB louder before it clips
 
@@ -78,8 +78,7 @@ def grey_levels(image: Image.Image, stereo: bool = False) -> np.ndarray:
         if stereo:
             raise UserError("picture is grey, its params say stereo")
         return levels
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = _opaque(image)
     try:
         if image.mode in ("I", "F"):  # converting would clip them
             raise ValueError("range unknown")
@@ -93,15 +92,32 @@ def grey_levels(image: Image.Image, stereo: bool = False) -> np.ndarray:
     return levels[..., 1:].transpose(2, 0, 1)
 
 
+def colours(image: Image.Image) -> Image.Image:
+    """A picture of any mode that `grey_levels` reads, in RGB; what is transparent is white, 16 bits become 8."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.rint(grey_levels(image)[0]).astype(np.uint8))
+    return _opaque(image).convert("RGB")
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """A picture on white, as silence is."""
+    if not image.has_transparency_data:
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+
+
 def spectrogram_from_image(image: Image.Image, params: SpectrogramParams, max_value: float | None = None) -> np.ndarray:
-    """Mel amplitudes (channels, bands, frames) of a picture; `max_value` defaults to its EXIF tag, then to 1.
+    """Mel amplitudes (channels, bands, frames) of a picture, for samples in [-1, 1].
+
+    `max_value` defaults to what its EXIF says (`max_value_from_exif`), then to 1.
 
     Raises UserError if the picture's height or colours aren't what the params say.
     """
     if image.height != params.num_frequencies:
         raise UserError(f"picture is {image.height} pixels high, its params say {params.num_frequencies} bands")
     if max_value is None:
-        max_value = float(image.getexif().get(ExifTags.MAX_VALUE, 1.0))
+        told = max_value_from_exif(image.getexif())
+        max_value = 1.0 if told is None else told
     return mel_from_pixels(grey_levels(image, params.stereo), max_value, params.power_for_image)
 
 

@@ -111,21 +111,26 @@ def write_instruction(
     )
 
 
-def read_task(prompt: str) -> str:
-    """The task that an instruction's first verb asks for; "add" where no verb is known."""
-    found = []
-    for task, forms in _templates()["tasks"].items():
-        for verb in [*forms["verbs"], *forms["signs"]]:
-            match = re.search(rf"\b{re.escape(verb)}\b", prompt.lower())
-            if match:
-                found.append((match.start(), -len(verb), task))
-    return min(found)[2] if found else "add"
-
-
 def names_stem(prompt: str, stem: str) -> bool:
     """Whether an instruction speaks of `stem`, by one of its nouns."""
     nouns = [_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]]
-    return any(re.search(rf"\b{re.escape(noun)}s?\b", prompt.lower()) for noun in nouns)
+    return any(re.search(rf"(?<!\w){re.escape(noun.lower())}s?(?!\w)", prompt.lower()) for noun in nouns)
+
+
+def asked_stem(prompt: str) -> str:
+    """The stem that an instruction asks for: "vocals", "drums", "bass" or "other"; "" if it speaks of none or several.
+
+    What it says of the music that is there ("over the drums") doesn't count.
+    """
+    there = r"\b(?:over|under|to|on|onto|with|behind|beside|against|around|along|of|from|like|and|no|without)\s+"
+    there += r"(?:the|this|these|those|that|my|our)\s+(?:[\w'-]+\s+){0,2}?"
+    named = []
+    for stem in ("vocals", "drums", "bass", "other"):
+        nouns = "|".join(map(re.escape, {_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]}))
+        rest = re.sub(rf"{there}(?:{nouns})s?\b", "", prompt.lower())
+        if re.search(rf"\b(?:{nouns})s?\b", rest):
+            named.append(stem)
+    return named[0] if len(named) == 1 else ""
 
 
 def _describe(stems: frozenset[str], style: str) -> str:
@@ -168,5 +173,12 @@ def _templates() -> dict:
 
 @functools.cache
 def _stem_forms(stem: str) -> dict:
+    """How a stem is spoken of; one that the templates don't know, by its own name, whatever characters that has."""
     stems = _templates()["stems"]
-    return stems.get(stem) or json.loads(json.dumps(stems["*"]).replace("{stem}", stem))
+    if stem in stems and stem != "*":
+        return stems[stem]
+    any_stem = stems["*"]
+    return {
+        key: [form.format(stem=stem) for form in forms] if isinstance(forms, list) else forms.format(stem=stem)
+        for key, forms in any_stem.items()
+    }

@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from riffusion.cache import Cache
-from riffusion.dataset import identify_picture
-from riffusion.image import CHANGED_GREY
+from riffusion.dataset import identify_picture, undecoded
+from riffusion.image import CHANGED_GREY, colours
 from riffusion.model import Parts
+from riffusion.picture_file import read_picture
 
 PICTURES_AT_ONCE = {"cpu": 2, "cuda": 16}  # more is slower on a CPU, whose cache they leave
 TEXTS_AT_ONCE = 32
@@ -35,14 +36,14 @@ class Pictures(Dataset):
     """One column's pictures, read when they are asked for: uint8 (3, height, width)."""
 
     def __init__(self, pairs: datasets.Dataset, column: str):
-        self.pairs = pairs.select_columns(column)
+        self.pairs = undecoded(pairs, column)
         self.column = column
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, pair: int) -> Tensor:
-        return picture_pixels(self.pairs[pair][self.column])
+        return picture_pixels(read_picture(self.pairs[pair][self.column], f"pair {pair}, {self.column}"))
 
 
 class PairPictures(Dataset):
@@ -60,8 +61,8 @@ class PairPictures(Dataset):
 
 
 def picture_pixels(image: Image.Image) -> Tensor:
-    """A picture's pixels, uint8 (3, height, width)."""
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    """A picture's pixels, uint8 (3, height, width); what is transparent is white."""
+    return torch.from_numpy(np.array(colours(image))).permute(2, 0, 1)
 
 
 def encode_originals(vae: AutoencoderKL, pixels: Tensor) -> dict[str, Tensor]:
@@ -151,5 +152,4 @@ def text_sources(token_ids: Tensor, text_encoder: CLIPTextModel, cache: Cache | 
 
 def picture_keys(pairs: datasets.Dataset, column: str) -> list[str]:
     """What tells one picture of a column from another, hexadecimal. Raises UserError if a file is missing."""
-    files = pairs.select_columns(column).cast_column(column, datasets.Image(decode=False))
-    return [hashlib.sha256(identify_picture(row[column])[1]).hexdigest() for row in files]
+    return [hashlib.sha256(identify_picture(row[column])[1]).hexdigest() for row in undecoded(pairs, column)]

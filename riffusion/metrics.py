@@ -1,17 +1,25 @@
-"""What is measured of an edit, and the threshold that calls it performed."""
+"""What is measured of an edit, and the thresholds that call it performed."""
 
 from dataclasses import dataclass
 
 import librosa
 import numpy as np
+from swift_f0 import PitchResult
 
 from riffusion.features import VOICED, pitch_detector
+from riffusion.timbre import Timbre, TimbreMeter
 
 LEVEL_RANGE_DB = (-20.0, 18.0)  # a painted stem against the backing, in its active frames; true parts: -14 to 17
 MIN_ACTIVE_SHARE = 0.1  # of the clip's frames; a few cymbals are a true part
 ACTIVE_DB = -30.0  # a frame is active when the stem's power is this near to the backing's mean power
 LSD_TOP_HZ = 9500  # pictures end at 10 kHz
 LSD_FLOOR = 1e-8  # power of a spectrum, some 130 dB below a sine at full scale
+# What sounds like a stem, by measurements of its `Voicing` and `Timbre`: from, to. Fixed on the control rows.
+SOUNDS_LIKE: dict[str, dict[str, tuple[float, float]]] = {
+    "vocals": {"voiced_share": (0.15, 1.0), "overtone_share": (0.45, 1.0)},
+    "drums": {"voiced_share": (0.0, 0.65), "onset_db": (7.0, np.inf)},
+    "bass": {"voiced_share": (0.1, 1.0), "low_share": (0.7, 1.0)},
+}
 MAX_LIKENESS = 0.75  # frames nearer to the backing's are a copy; 99 % of true vocals are under 0.55, copies over 0.85
 
 
@@ -74,10 +82,11 @@ class VoicingMeter:
     def __init__(self) -> None:
         self.pitches: list[np.ndarray] = []  # Hz a frame, 0 where it isn't voiced
 
-    def add(self, waveform: np.ndarray, sample_rate: int) -> None:
-        """Listen to some samples (samples,)."""
+    def add(self, waveform: np.ndarray, sample_rate: int) -> PitchResult:
+        """Listen to some samples (samples,); returns their pitches."""
         track = pitch_detector().detect(waveform, sample_rate)
         self.pitches.append(np.where(track.confidence >= VOICED, track.pitch_hz, 0))
+        return track
 
     def result(self) -> Voicing:
         """What all blocks together say."""
@@ -99,27 +108,63 @@ class Measured:
 
     edit: Edit
     voicing: Voicing
+    timbre: Timbre
 
-    def performed(self, task: str) -> bool | None:
-        """The verdict: whether "add" painted a new part, or "keep" none. Of other tasks it can't be told."""
+    def performed(self, task: str, stem: str = "") -> bool | None:
+        """The verdict: whether "add" painted a new part, or "keep" none. Of other tasks it can't be told.
+
+        A new part has to sound like the `stem` that was asked for, where it is one of `SOUNDS_LIKE`.
+        """
         if task == "keep":
             return self.edit.active_share < MIN_ACTIVE_SHARE
-        return self.edit.performed if task == "add" else None
+        return self.edit.performed and self.sounds_like(stem) is not False if task == "add" else None
 
-    def row(self, task: str) -> dict[str, object]:
+    def sounds_like(self, stem: str) -> bool | None:
+        """Whether it sounds like "vocals", "drums" or "bass"; None for other stems. What can't be measured fails."""
+        if stem not in SOUNDS_LIKE:
+            return None
+        heard = vars(self.voicing) | vars(self.timbre)
+        return all(low <= heard[name] <= high for name, (low, high) in SOUNDS_LIKE[stem].items())
+
+    @property
+    def sung_share(self) -> float:
+        """Share of voiced frames, each counted by the overtones that stand out in it."""
+        return self.voicing.voiced_share * float(np.nan_to_num(self.timbre.overtone_share))
+
+    def row(self, task: str, stem: str = "") -> dict[str, object]:
         """All of it, as tables and results.json name it."""
         return {
-            "edit performed": {True: "yes", False: "no", None: "-"}[self.performed(task)],
+            "edit performed": {True: "yes", False: "no", None: "-"}[self.performed(task, stem)],
             "stem level dB": self.edit.level_db,
             "active %": 100 * self.edit.active_share,
             "voiced %": 100 * self.voicing.voiced_share,
             "median pitch Hz": self.voicing.median_f0_hz,
+            "overtones %": 100 * self.timbre.overtone_share,
+            "onsets dB": self.timbre.onset_db,
+            "below 300 Hz %": 100 * self.timbre.low_share,
         }
+
+
+class SoundMeter:
+    """`Voicing` and `Timbre` of a mono signal, block by block."""
+
+    def __init__(self) -> None:
+        self.voicing_meter, self.timbre_meter = VoicingMeter(), TimbreMeter()
+
+    def add(self, waveform: np.ndarray, sample_rate: int) -> None:
+        """Listen to some samples (samples,)."""
+        self.timbre_meter.add(waveform, sample_rate, self.voicing_meter.add(waveform, sample_rate))
+
+    def result(self) -> tuple[Voicing, Timbre]:
+        """What all blocks together say."""
+        return self.voicing_meter.result(), self.timbre_meter.result()
 
 
 def measure_stem(stem: np.ndarray, mels: np.ndarray, sample_rate: int) -> Measured:
     """Measure a painted stem (samples,), given its mel amplitudes and the backing's (2, bands, frames)."""
-    return Measured(measure_edit(mels[0], mels[1]), measure_voicing(stem, sample_rate))
+    meter = SoundMeter()
+    meter.add(stem, sample_rate)
+    return Measured(measure_edit(mels[0], mels[1]), *meter.result())
 
 
 def log_spectral_distance(estimate: np.ndarray, reference: np.ndarray, sample_rate: int) -> float:

@@ -1,6 +1,7 @@
 """A painted stem into the song's own channels, samples and file formats. The song itself is never touched."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,25 +14,31 @@ from scipy.ndimage import minimum_filter1d
 from riffusion import audio
 from riffusion.edits import apply_edit, apply_edit_exactly
 from riffusion.errors import UserError
+from riffusion.recording import Recording
 
 BLOCK_SAMPLES = 1 << 16  # mixed at a time
 LIMITER_SECONDS = 0.005  # from one gain to the next
-LIMITER_FLOOR = 0.7  # 3 dB: what would clip even so is cut, sample by sample
+LIMITER_DB = 3.0  # at most; what would clip even so is cut, sample by sample
+LIMITER_FLOOR = 10 ** (-LIMITER_DB / 20)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How loud a mono stem comes into a song, and where: `pan` is -1 (left) to 1 (right), of two channels."""
+    """How loud a mono stem comes into a song, and where: `pan` is -1 (left) to 1 (right), of two channels.
+
+    `signs` turns the stem in channels that hold the negative of what it was taken from: 1 or -1 a channel.
+    """
 
     gain_db: float = 0.0
     pan: float = 0.0
+    signs: tuple[int, ...] = ()
 
     def gains(self, channels: int) -> np.ndarray:
         """A gain a channel, float32 (channels, 1). Panning keeps the power; in the centre every channel has it whole.
 
-        A mono stem was painted over the channels' mean, so it belongs into each of them alike.
+        A mono stem was painted over the channels' sum, so it belongs into each of them alike.
         """
-        gains = np.full(channels, 10 ** (self.gain_db / 20))
+        gains = np.full(channels, 10 ** (self.gain_db / 20)) * (self.signs or 1)
         if channels == 2:
             angle = (self.pan + 1) * np.pi / 4
             gains *= np.sqrt(2) * np.array([np.cos(angle), np.sin(angle)])
@@ -49,9 +56,10 @@ class Limited:
 
 @dataclass(frozen=True)
 class Layers:
-    """A song and what was painted over it: any audio file, a mono wav, and the seconds in which the stem is heard."""
+    """A song and what was painted over it, a recording or a file and a mono wav, and the seconds in which the stem is
+    heard."""
 
-    song: Path
+    song: Path | Recording
     stem: Path
     start: float = 0.0
     end: float = math.inf
@@ -61,13 +69,13 @@ class Layers:
 
         The stem is resampled to the song's rate, and exactly zero where it isn't to be heard or has ended.
         """
-        with audio.open_audio(self.song) as file:
-            stem_blocks = audio.fixed_blocks(audio.mono_blocks(self.stem, file.samplerate), BLOCK_SAMPLES)
+        with audio.open_audio(self.song) as song:
+            stem_blocks = audio.fixed_blocks(audio.mono_blocks(self.stem, song.rate), BLOCK_SAMPLES)
             place = 0
-            for original in audio.integer_blocks(file, bits, BLOCK_SAMPLES):
+            for original in audio.integer_blocks(song, bits, BLOCK_SAMPLES):
                 samples = original.shape[1]
                 mono = next(stem_blocks, np.zeros(0, dtype=np.float32))[:samples]
-                seconds = np.arange(place, place + samples) / file.samplerate
+                seconds = np.arange(place, place + samples) / song.rate
                 heard = (seconds >= self.start) & (seconds < self.end)
                 yield original, np.pad(mono, (0, samples - len(mono))) * heard
                 place += samples
@@ -81,8 +89,8 @@ def mix_song(
     To the last of `bits` bits, painted - stem == input for "add", painted + stem == input for "remove", and
     painted == stem for "extract". Raises UserError if a format can't hold the song or the disk is full.
     """
-    with audio.open_audio(layers.song) as file:
-        rate, channels = file.samplerate, file.channels
+    with audio.open_audio(layers.song) as song:
+        rate, channels = song.rate, song.channels
     gains = placement.gains(channels)
     cell = max(round(LIMITER_SECONDS * rate), 1)
     limits = limiter_gains(layers.blocks(bits), gains, task, bits, cell)
@@ -103,7 +111,8 @@ def mix_song(
             for name, signal in {"input": original, "painted": painted, "stem": fitting}.items():
                 audio.write_integers(files[name], signal, bits)
     for path in results.values():
-        if soundfile.info(path).frames < place:  # libsndfile doesn't always tell that a disk is full
+        audio.finish_output(path, tags)
+        if soundfile.info(os.fsencode(path)).frames < place:  # libsndfile doesn't always tell that a disk is full
             raise UserError(f"{path}: could not be written whole; is the disk full?")
     below = limits < 1
     return Limited(abs(float(20 * np.log10(limits.min(initial=1)))), float(below.sum() * cell / rate), cut)

@@ -187,20 +187,27 @@ def save(parts: Parts, facts: ModelFacts, folder: Path, half: bool) -> None:
         raise UserError(f"{folder}: the model can't be written ({_first_line(error)})") from error
 
 
+def published(value: object) -> str:
+    """A figure or setting as a card shows it: a loss has more digits than a measurement in a table."""
+    is_figure = isinstance(value, float) and len(str(value)) > len(f"{value:.4g}")
+    return f"{value:.4g}" if is_figure else report.without_folders(value)
+
+
 def save_card(folder: Path, name: str, facts: ModelFacts, settings: dict, figures: dict) -> None:
     """Write README.md, the Hub's model card: what the model was made of, with which settings, and what came of it.
 
     `settings` are the training script's; `name` is the repository's or folder's.
     """
-    base = settings["pretrained_model_name_or_path"]
+    base, dataset = settings["pretrained_model_name_or_path"], settings.get("dataset_name")
     card = ModelCardData(
         library_name="diffusers",
         pipeline_tag="image-to-image",
         tags=["audio", "music", "spectrogram", "instruct-pix2pix", "riffusion"],
         base_model=None if Path(base).exists() else base,
+        datasets=None if dataset is None or Path(dataset).exists() else [dataset],
     )
-    known = {key: value for key, value in (figures | settings).items() if value is not None}
-    rows = [{"setting": key, "value": report.without_folders(value)} for key, value in known.items()]
+    known = {key: value for key, value in (figures | settings).items() if not report.is_absent(value)}
+    rows: list[dict[str, object]] = [{"setting": key, "value": published(value)} for key, value in known.items()]
     text = f"""---
 {card.to_yaml()}
 ---

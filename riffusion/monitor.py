@@ -14,18 +14,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from riffusion import audio, report
+from riffusion.dataset import read_pair_picture
 from riffusion.examples import Draws, TrainingExamples
 from riffusion.image import SpectrogramImageConverter
 from riffusion.latents import Columns
 from riffusion.model import ModelFacts, Parts, pipeline_from_parts
 from riffusion.objective import Objective, example_losses
 from riffusion.sampling import DEFAULT_STEPS, choose_settings, edit_images
-from riffusion.spectrogram import ExifTags
+from riffusion.spectrogram import max_value_from_exif
 
 WATCHED_PAIRS = 64  # of held-out and as many of training pairs, each with its own noise and timestep for good
 STALE_LOOKS = 3  # looks without a better held-out loss after which every further one says so
 NOISE_BINS = 4  # equal shares of the timesteps whose losses are told apart
-BY_HEART = 0.5  # training loss over held-out loss, at the same noise, below which pairs are being learnt by heart
+BY_HEART = 0.5  # training loss over held-out loss, at the same noise, below which the model is overfitting
 
 Losses = dict[int, float]  # a mean squared error for each of `NOISE_BINS`, counted from the least noise, 1, to the most
 
@@ -57,7 +58,7 @@ class Progress:
             best = f"the best was {self.best_loss:.4f} at step {self.best_step}"
             lines.append(f"held-out loss has not improved for {step - self.best_step} steps: {best}")
         if training < BY_HEART * held_out:
-            lines.append(f"training pairs are being learnt by heart: held-out loss is {held_out / training:.1f} times")
+            lines.append(f"overfitting: held-out loss is {held_out / training:.1f} times the training loss")
         return lines
 
     def figures(self) -> dict[str, float]:
@@ -147,14 +148,17 @@ def paint_records(
 ) -> list[list[Image.Image]]:
     """Input, painted picture and target of the first records, by their own instructions or by `prompt`."""
     records = watched.records.select(range(min(count, len(watched.records))))
-    originals = list(records[watched.columns.original])
+    originals, edits = (
+        [read_pair_picture(records, row, column) for row in range(len(records))]
+        for column in (watched.columns.original, watched.columns.edited)
+    )
     prompts = [prompt or own for own in records[watched.columns.prompt]]
     names = [f"validation {number}" for number in range(len(prompts))]
     settings = choose_settings(facts, None, None, DEFAULT_STEPS, seed)
     home = parts.vae.device
     painted = edit_images(pipeline_from_parts(parts).to(parts.unet.device), originals, prompts, names, settings)
     parts.vae.to(home)
-    rows = zip(originals, painted, records[watched.columns.edited], strict=True)
+    rows = zip(originals, painted, edits, strict=True)
     return [list(row) for row in rows]
 
 
@@ -170,7 +174,7 @@ def show_records(
         board.add_image("input, painted, target", np.asarray(strip)[None], step)
     converter = SpectrogramImageConverter(facts.params, accelerator.device.type)
     for number, (original, painted, target) in enumerate(rows):
-        scale = original.getexif().get(ExifTags.MAX_VALUE)
+        scale = max_value_from_exif(original.getexif())
         sounds = {"input": original, "target": target, f"step-{step}": painted}
         missing = [name for name in sounds if not (folder / f"record-{number}-{name}.wav").exists()]
         for name in missing:  # inputs and targets stay the same: they are sounded once

@@ -1,6 +1,6 @@
 """A whole song's pictures and measurements, however long it is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 
 from riffusion import audio
 from riffusion.image import image_from_pixels, pixels_from_mel
-from riffusion.metrics import EditMeter, Measured, VoicingMeter
+from riffusion.metrics import EditMeter, Measured, SoundMeter
 from riffusion.spectrogram import SpectrogramConverter
 
 BLOCK_FRAMES = 2048  # looked at together: 20 s
@@ -27,27 +27,41 @@ class Overview:
         while frames > self.frames_per_column * MOST_COLUMNS:
             self.frames_per_column *= 2  # a block's frames are a whole number of columns
         self.columns: dict[str, list[np.ndarray]] = {"input": [], "stem": [], "painted": []}  # levels
-        self.edit_meter, self.voicing_meter = EditMeter(), VoicingMeter()
+        self.edit_meter, self.sound_meter = EditMeter(), SoundMeter()
 
-    def look(self, song: Path, stem: Path, task: str, start: int = 0, end: int | None = None) -> None:
+    def look(
+        self,
+        song: Path,
+        stem: Path,
+        task: str,
+        start: int = 0,
+        end: int | None = None,
+        gains: np.ndarray | None = None,
+        loudness: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         """Look at a song and the stem that was painted over it, both mixed down to mono.
 
-        It is measured from sample `start` to `end`, at the model's sample rate: where the stem was to be painted.
+        It is measured from sample `start` to `end`, at the model's sample rate: where the stem was to be painted. What
+        counts there is the power of all channels: the stem lies in its own by `gains` (channels, 1), and `loudness`
+        tells the rms of the song's channels over that of the mono song at some seconds of it.
         """
+        mix, spread = (audio.mean_of_channels, 1.0) if gains is None else (signed_mean(gains), power_over_mean(gains))
         rate, hop = self.converter.params.sample_rate, self.converter.params.hop_length
         sign = {"add": 1.0, "remove": -1.0}.get(task)
         painted = [0.0, 1.0] if sign is None else [1.0, sign]
         mixes = torch.tensor([[1.0, 0.0], [0.0, 1.0], painted])
         place = 0  # in frames
-        for block, margin in framed_blocks(song, stem, rate, hop):
+        for block, margin in framed_blocks(song, stem, rate, hop, mix):
             mels = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(block), mixes).cpu().numpy()
             mels = mels[..., margin : margin + BLOCK_FRAMES]
             first = max(start // hop - place, 0)
             last = mels.shape[-1] if end is None else end // hop - place
-            place += mels.shape[-1]
             if first < min(last, mels.shape[-1]):
-                self.edit_meter.add(mels[1, :, first:last], mels[0, :, first:last])
-                self.voicing_meter.add(block[1, (margin + first) * hop : (margin + last) * hop], rate)
+                seconds = (place + np.arange(mels.shape[-1])) * hop / rate
+                backing = mels[0] if loudness is None else mels[0] * loudness(seconds)
+                self.edit_meter.add(spread * mels[1, :, first:last], backing[:, first:last])
+                self.sound_meter.add(block[1, (margin + first) * hop : (margin + last) * hop], rate)
+            place += mels.shape[-1]
             for name, mel in zip(self.columns, mels, strict=True):
                 self.columns[name].append(self.shrunk(mel).astype(np.float16))
 
@@ -72,14 +86,28 @@ class Overview:
         return pictures
 
     def measured(self) -> Measured:
-        """Was a new part painted, how much of it is sung, and how high?"""
-        return Measured(self.edit_meter.result(), self.voicing_meter.result())
+        """Was a new part painted, and what does it sound like?"""
+        return Measured(self.edit_meter.result(), *self.sound_meter.result())
 
 
-def framed_blocks(song: Path, stem: Path, rate: int, hop: int) -> Iterator[tuple[np.ndarray, int]]:
+def signed_mean(gains: np.ndarray) -> audio.Mix:
+    """The mean of channels into which a mono signal came by `gains` (channels, 1), with their signs turned back."""
+    if (gains >= 0).all():
+        return audio.mean_of_channels
+    return lambda block, rate: (block * np.sign(gains)).mean(axis=0)
+
+
+def power_over_mean(gains: np.ndarray) -> float:
+    """The rms of channels into which a mono signal came by `gains` (channels, 1), over that of their mean."""
+    mean = float(np.abs(gains).mean())
+    return float(np.sqrt((gains**2).mean())) / mean if mean else 1.0
+
+
+def framed_blocks(song: Path, stem: Path, rate: int, hop: int, mix: audio.Mix) -> Iterator[tuple[np.ndarray, int]]:
     """Samples of `BLOCK_FRAMES` frames of both signals with those beside them, float32 (2, samples), as long as the
-    shorter one lasts; and the number of frames that lie before the block's own."""
-    sources = [audio.fixed_blocks(audio.mono_blocks(path, rate), BLOCK_FRAMES * hop) for path in (song, stem)]
+    shorter one lasts; and the number of frames that lie before the block's own. `mix` makes the stem mono."""
+    blocks = (audio.mono_blocks(song, rate), audio.mono_blocks(stem, rate, mix=mix))
+    sources = [audio.fixed_blocks(each, BLOCK_FRAMES * hop) for each in blocks]
     margin = CONTEXT_FRAMES * hop
     before = held = np.zeros((2, 0), dtype=np.float32)
     for parts in zip(*sources, strict=False):

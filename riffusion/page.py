@@ -7,6 +7,9 @@ from urllib.parse import quote
 
 import numpy as np
 
+from riffusion.columns import MEANINGS, meanings
+from riffusion.report import cell_text, column_names
+
 GENERATOR = '<meta name="generator" content="riff-pix2pix">'
 HERE = Path(__file__).parent
 PITCHES = (220, 440, 880, 1760, 3520, 7040)  # Hz: the A's
@@ -16,24 +19,32 @@ MOST_TICKS = 10
 CLOCK_SECONDS = 60  # songs longer than that have times as 1:15
 
 
-def samples_page(records: list[dict], summary: list[dict[str, object]], search: str | None = None) -> str:
+def samples_page(
+    records: list[dict],
+    summary: list[dict[str, object]],
+    search: str | None = None,
+    failures: dict[str, str] | None = None,
+) -> str:
     """The page over all samples, as `riffusion.results` records them, with a table over all.
 
-    `search` is the address of a guidance search's page, if there is one.
+    `search` is the address of a guidance search's page, if there is one; `failures` says by name what failed and why.
     """
     judged = [record["measured"]["edit performed"] for record in records]
     yes, all_judged = judged.count("yes"), len(judged) - judged.count("-")
     count = f"{len(records)} sample{'s' * (len(records) != 1)}"
-    verdict = f"{count}, {yes} of {all_judged} edits performed" if all_judged else count
+    verdict = f"{count}, {yes} of {all_judged} edits performed (by level, activity and sound)" if all_judged else count
+    heading = f"<h1>Results</h1><p>{verdict}</p>" if records else "<h1>Results</h1>"
     link = f'<p><a href="{_link(search)}">guidance search</a></p>' if search else ""
-    body = [f"<h1>What was painted</h1><p>{verdict}</p>", link, _table(summary), *map(_sample, records)]
-    return _document("What was painted", "\n".join(body), script=_asset("page.js"))
+    failed = _table([{"not painted": name, "because": reason} for name, reason in (failures or {}).items()])
+    tables = [summary, *(table for record in records for table in (_measurements(record), _attempts(record)))]
+    body = [heading, link, failed, _table(summary), _legend(tables), *map(_sample, records)]
+    return _document("Results", "\n".join(body), script=_asset("page.js"))
 
 
 def grid_page(cells: list[dict]) -> str:
     """The page of a guidance search. A cell has its two scales, the row of its summary and where its page is.
 
-    Pictures are those of the first sample.
+    Pictures and players are those of the first sample; they share one clock, as the tracks of a sample do.
     """
     found = {(cell["guidance_scale"], cell["image_guidance_scale"]): _cell(cell) for cell in cells}
     texts, images = (sorted(set(scales)) for scales in zip(*found, strict=True))
@@ -43,23 +54,31 @@ def grid_page(cells: list[dict]) -> str:
         rows.append(f"<tr><th>text {text:g}</th>{fields}</tr>")
     heading = "".join(f"<th>image {image:g}</th>" for image in images)
     grid = f'<div class="scroll"><table><tr><th></th>{heading}</tr>{"".join(rows)}</table></div>'
-    said = "Each field: the share of edits performed, what was measured of all samples, the first sample's stem."
-    return _document("Guidance search", f"<h1>Guidance search</h1><p>{said}</p>{grid}")
+    seconds = max(cell["seconds"] for cell in cells)
+    grid = f'<section class="sample" data-seconds="{seconds:.6f}">{grid}</section>'
+    said = "Each cell: the first sample's stem and players, the share of edits performed, and what was measured of all."
+    body = f"<h1>Guidance search</h1><p>{said}</p>{grid}{_legend([[cell['summary'] for cell in cells]])}"
+    return _document("Guidance search", body, script=_asset("page.js"))
 
 
 def _cell(cell: dict) -> str:
     link, summary = _link(cell["page"]), cell["summary"]
-    rest = "<br>".join(f"{escape(name)} {_said(value)}" for name, value in summary.items() if name != "performed %")
-    picture = f'<img src="{_link(cell["picture"])}" alt="stem" loading="lazy">'
+    rest = "<br>".join(f"{escape(name)} {cell_text(value)}" for name, value in summary.items() if name != "performed %")
+    picture = f'<img src="{_link(cell["picture"])}" alt="spectrogram, stem" loading="lazy">'
+    players = "".join(
+        f'<span class="soft">{escape(name)}</span><audio controls preload="metadata" src="{_link(sound)}"></audio>'
+        for name, sound in cell["sounds"].items()
+    )
     return (
-        f'<td class="cell"><a href="{link}">{picture}<b>{_said(summary["performed %"])} % performed</b></a>'
+        f'<td class="cell"><div class="scroll"><div class="sheet"><div class="plot">{picture}<i></i></div></div></div>'
+        f'{players}<a href="{link}"><b>{cell_text(summary["performed %"])} % performed</b></a>'
         f'<br><span class="soft">{rest}</span></td>'
     )
 
 
 def _link(*parts: str) -> str:
     """A relative address, whatever characters are in its names."""
-    return escape(quote("/".join(parts)), quote=True)
+    return escape(quote("/".join(parts), errors="surrogateescape"), quote=True)
 
 
 def _document(title: str, body: str, script: str = "") -> str:
@@ -90,19 +109,24 @@ def _asset(name: str) -> str:
 def _sample(record: dict) -> str:
     performed = record["measured"]["edit performed"]
     verdict = {"yes": "edit performed", "no": "edit not performed"}.get(performed)
-    badge = f'<span class="verdict {performed}">{verdict}</span>' if verdict else ""
+    title = escape(MEANINGS["edit performed"], quote=True)
+    badge = f'<span class="verdict {performed}" title="{title}">{verdict}</span>' if verdict else ""
+    attempts = len(record["attempts"])
+    kept = f'<p class="soft">attempt {record["kept attempt"]} kept, of 0 to {attempts - 1}</p>' if attempts > 1 else ""
+    task = record.get("task") or record["settings"].get("task", "")  # earlier results have it among their settings
+    asked = f'<span class="task">{escape(task)}</span> ' if task else ""
     long = record["seconds"] > LONG_SECONDS
     zoom = '<p><button class="zoom">zoom</button></p>' if long else ""
     tracks = "\n".join(_track(record, track) for track in record["tracks"])
     comparison = _link(record["sample"], record["comparison"])
     return f"""<section class="sample{" long" * long}" data-seconds="{record["seconds"]:.6f}">
 <h2>{escape(record["title"])} {badge}</h2>
-<p class="prompt">{escape(record["prompt"]) or '<span class="soft">(no instruction)</span>'}</p>
-{zoom}<div class="tracks">
+<p class="prompt">{asked}{escape(record["prompt"]) or '<span class="soft">(no instruction)</span>'}</p>
+{kept}{zoom}<div class="tracks">
 {tracks}
 </div>
-<details><summary>compared in one picture</summary><img src="{comparison}" alt="" loading="lazy"></details>
-<details><summary>measured</summary>{_table(_measurements(record))}{_table(record["attempts"])}</details>
+<details><summary>animated comparison</summary><img src="{comparison}" alt="" loading="lazy"></details>
+<details><summary>measured</summary>{_table(_measurements(record))}{_table(_attempts(record))}</details>
 <details><summary>settings</summary>{_table(_pairs(record["settings"]))}</details>
 </section>"""
 
@@ -112,8 +136,17 @@ def _measurements(record: dict) -> list[dict[str, object]]:
     return [{"answer": answer} | row for answer, row in (record["controls"] | {"painted": record["measured"]}).items()]
 
 
+def _attempts(record: dict) -> list[dict[str, object]]:
+    """All attempts, and which of them was kept."""
+    return [
+        {"attempt": one["attempt"], "kept": "kept" if one["attempt"] == record["kept attempt"] else ""} | one
+        for one in record["attempts"]
+    ]
+
+
 def _pairs(settings: dict) -> list[dict[str, object]]:
-    return [{"setting": name, "value": value} for name, value in settings.items()]
+    """Settings to the last digit, which measurements needn't have."""
+    return [{"setting": name, "value": None if value is None else str(value)} for name, value in settings.items()]
 
 
 def _track(record: dict, track: dict) -> str:
@@ -160,14 +193,16 @@ def _mel(frequency: float) -> float:
 def _table(rows: list[dict]) -> str:
     if not rows:
         return ""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    heading = "".join(f"<th>{escape(str(name))}</th>" for name in names)
-    lines = ["".join(f"<td>{escape(_said(row.get(name, '')))}</td>" for name in names) for row in rows]
+    names = column_names(rows)
+    heading = "".join(f"<th>{escape(name)}</th>" for name in names)
+    lines = ["".join(f"<td>{escape(cell_text(row.get(name)))}</td>" for name in names) for row in rows]
     cells = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table><tr>{heading}</tr>{cells}</table></div>'
 
 
-def _said(value: object) -> str:
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return "–"
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+def _legend(tables: list[list[dict]]) -> str:
+    """What the columns of these tables mean, each once."""
+    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in meanings(tables).items())
+    return (
+        f'<details class="legend"><summary>what the columns mean</summary><dl>{lines}</dl></details>' if lines else ""
+    )

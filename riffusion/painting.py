@@ -1,5 +1,6 @@
 """A model painting over a song of any length, in windows that are sampled together and sounded one after another."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def open_view(mono: Path, region: Region, painter: Painter) -> Iterator["View"]:
 
     Memory grows with the length only by the latents, a thousandth of the sound.
     """
-    with soundfile.SoundFile(mono) as song:
+    with soundfile.SoundFile(os.fsencode(mono)) as song:
         yield View(song, region, painter)
 
 
@@ -89,13 +90,17 @@ class View:
         It is a mono wav of floats at the model's sample rate.
         """
         windows, painter = len(self.frames.starts), self.painter
-        with soundfile.SoundFile(stem, "w", self.params.sample_rate, 1, "FLOAT", format="RF64") as file:
+        with soundfile.SoundFile(os.fsencode(stem), "w", self.params.sample_rate, 1, "FLOAT", format="RF64") as file:
             write_silence(file, self.region.start)
             sounded = self.sound(latents, task)
             for part in tqdm(sounded, total=windows, desc="sound", unit="clip", disable=painter.quiet):
                 place = file.tell()
                 file.write(part[0] * envelope(place, part.shape[1], self.painted, self.params.sample_rate))
             write_silence(file, self.song.frames - file.tell())
+
+    def windows(self, label: str) -> tqdm:
+        """The windows' first frames, counted on the way: in a long song they take a while."""
+        return tqdm(self.frames.starts, desc=label, unit="clip", disable=self.painter.quiet)
 
     def waveform(self, start_frame: int) -> Tensor:
         """The samples (1, samples) of a window, with silence after the region's end."""
@@ -112,12 +117,12 @@ class View:
         """
         converter = self.painter.converter
         peaks = []
-        for start in self.frames.starts:
+        for start in self.windows("reading"):
             mel = converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
             peaks.append(shared_max_value(mel))
         scales = blend_scales(self.frames, peaks)
         conditions = []
-        for start in self.frames.starts:
+        for start in self.windows("encoding"):
             mel = converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
             black = scales[start : start + self.frames.width]
             level = np.divide(mel, black, out=np.zeros_like(mel), where=black > 0)

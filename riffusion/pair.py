@@ -9,9 +9,12 @@ from pathlib import Path
 from PIL import Image
 
 from riffusion.report import write_atomically
+from riffusion.room import writing
 
 TARGETS = ("mix", "stem")  # the edited picture is backing + stem, or the painted stem alone
 METADATA = "metadata.jsonl"
+PAIR_PICTURES = ("original_image", "edited_image")  # columns
+PAIR_TEXTS = ("edit_prompt",)
 
 
 @dataclass(frozen=True)
@@ -52,5 +55,6 @@ def write_records(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a lossless picture with its EXIF tags."""
-    image.save(path, exif=image.getexif(), compress_type=zlib.Z_RLE)  # a fifth of the default's time, no larger
+    """Write a lossless picture with its EXIF tags. Raises UserError if it can't be written."""
+    with writing(path):
+        image.save(path, exif=image.getexif(), compress_type=zlib.Z_RLE)  # a fifth of the default's time, no larger

@@ -15,7 +15,7 @@ STEM_ITERATIONS = 32
 MIX_ITERATIONS = 64  # a mix tells how the stem's phase lies to the input's: it takes longer to find, and pays
 MOMENTUM = 0.95
 DITHER = 1e-5  # of full scale: a phase to begin with where the input is silent
-JOIN_SAMPLES = 480  # in which a stem that is continued goes over into what continues it: 20 ms when drawn
+JOIN_SECONDS = 0.02  # in which a stem that is continued crossfades into its continuation
 
 # A mix is painted where its picture differs from the input's by more than what noise makes of it: a factor times the
 # noise that is seen in the difference, within limits, in grey levels.
@@ -46,10 +46,10 @@ def painted_stem(
     beginning = None if prior is None else converter.to_drawn(prior)
     dither = DITHER * torch.randn(drawn.shape, generator=torch.Generator().manual_seed(0)).to(drawn)
     if target == "stem" and task in SEPARATING:
-        stem = continued(separated_waveform(converter, waveform, edited_mel), beginning)
+        stem = continued(separated_waveform(converter, waveform, edited_mel), beginning, converter.drawn.sample_rate)
         return converter.from_drawn(stem, waveform.shape[-1])
     if target == "stem":
-        start = converter.stft(continued(drawn + dither, beginning))
+        start = converter.stft(continued(drawn + dither, beginning, converter.drawn.sample_rate))
         stem = fit_waveform(converter, edited_mel, torch.sgn(start), samples, beginning)
         return converter.from_drawn(stem, waveform.shape[-1])
     heard = converter.mel_amplitudes_from_waveform(waveform)
@@ -58,7 +58,7 @@ def painted_stem(
     # where the backing is loud, and where the part is louder the edit's picture counts alone.
     mel = torch.where(mask, (heard**2 + edited_mel**2 - original_mel**2).clamp(min=0).sqrt(), heard)
     known, audible = converter.stft(drawn), converter.spread_to_bins(mask.to(mel))
-    start = known + converter.stft(continued(dither, beginning))
+    start = known + converter.stft(continued(dither, beginning, converter.drawn.sample_rate))
     stem = fit_waveform(converter, mel, start, samples, beginning, known, audible, MIX_ITERATIONS)
     return converter.from_drawn(stem, waveform.shape[-1])
 
@@ -108,20 +108,23 @@ def fit_waveform(
         wanted = magnitude * torch.sgn(spectrum + MOMENTUM * (spectrum - previous))
         if known is not None and audible is not None:
             wanted = (wanted - known) * audible
-        waveform = continued(converter.inverse_stft(wanted, samples), beginning)
+        waveform = continued(converter.inverse_stft(wanted, samples), beginning, converter.drawn.sample_rate)
         if turn < iterations:
             consistent = converter.stft(waveform)
             previous, spectrum = spectrum, consistent if known is None else known + consistent
     return waveform
 
 
-def continued(waveform: Tensor, beginning: Tensor | None) -> Tensor:
-    """A drawn waveform (channels, samples) that begins as `beginning` does, and goes over into itself at its end."""
+def continued(waveform: Tensor, beginning: Tensor | None, sample_rate: int) -> Tensor:
+    """A waveform (channels, samples) that begins as `beginning` (channels, fewer samples) does.
+
+    At that one's end it crossfades into itself within `JOIN_SECONDS`.
+    """
     if beginning is None:
         return waveform
     samples = beginning.shape[-1]
-    weight = torch.linspace(1, 0, JOIN_SAMPLES, device=waveform.device)
-    weight = pad(weight, (samples - JOIN_SAMPLES, 0), value=1.0)
+    join = min(round(JOIN_SECONDS * sample_rate), samples)
+    weight = pad(torch.linspace(1, 0, join, device=waveform.device), (samples - join, 0), value=1.0)
     return torch.cat([torch.lerp(waveform[..., :samples], beginning, weight), waveform[..., samples:]], dim=-1)
 
 

@@ -1,5 +1,6 @@
 """A backing and the edits asked of it, drawn on one scale."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from riffusion.edits import Edit, Stems
 from riffusion.image import changed_share, image_from_spectrogram, pixels_from_mel, shared_max_value
 from riffusion.pair import save_png
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
+
+MOST_NAME_BYTES = 200  # of the stems in a picture's name; most file systems allow 255 for all of it
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Pictures:
         """
         record = {}
         for column, mix in {"original": self.backing, "edited": self.answers[edit]}.items():
-            what = "original" if mix == self.backing else "+".join(sorted(mix)) or "silence"
+            what = "original" if mix == self.backing else _file_name(mix)
             path = prefix.with_name(f"{prefix.name}_{what}.png")
             if not path.is_file():
                 save_png(self.images[mix], path)
@@ -59,6 +62,14 @@ class Pictures:
                     save_wav(path.with_suffix(".wav"), sound[None], self.clip.sample_rate)
             record[f"{column}_image_file_name"] = path.name
         return record
+
+
+def _file_name(mix: Stems) -> str:
+    """The stems of a mix as part of a file's name, which file systems want short."""
+    name = "+".join(sorted(mix)) or "silence"
+    if len(name.encode()) <= MOST_NAME_BYTES:
+        return name
+    return f"{len(mix)}-stems-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def draw_pictures(

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 Item = TypeVar("Item")
 
@@ -44,6 +44,10 @@ class Share:
     def agree(self, value: Item) -> Item:
         """The main process's value, in all of them."""
         return broadcast_object_list([value])[0] if self.count > 1 else value
+
+    def gather(self, values: dict[str, str]) -> dict[str, str]:
+        """What all of them have, in all of them."""
+        return {name: value for each in gather_object([values]) for name, value in each.items()}
 
     def wait(self) -> None:
         """Until all of them are here."""

@@ -15,9 +15,11 @@ from riffusion.errors import UserError
 
 RECORD = "result.json"  # of a sample's folder
 RECORDS = "results.json"  # of the folder of all samples
+FAILURES = "failures.json"  # beside it, if the last run had any: what failed, and why
 PAGE = "index.html"
 SEARCH, SEARCH_PAGE = "guidance.json", "guidance.html"  # over the folders of a guidance search
 PRESERVED = ("outside, grey levels", "backing samples changed")  # how well the rest was kept, where that was measured
+NOT_OURS = "already exists and was not written by this tool; pass another --base_save_path"
 WORKING = ".painting-"  # begins the name of a folder that isn't finished
 
 
@@ -28,18 +30,18 @@ def is_finished(folder: Path, settings: dict[str, object], overwrite: bool) -> b
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, where a folder of results should be; pass another --base_save_path")
-    if overwrite or not folder.exists() or not any(folder.iterdir()):
+    if overwrite or not folder.exists() or all(path.name.startswith(WORKING) for path in folder.iterdir()):
         return False
     way_out = "pass --overwrite to replace it, or another --base_save_path"
     if not (folder / RECORD).is_file():
-        raise UserError(f"{folder}: is there already, and isn't a finished result; {way_out}")
+        raise UserError(f"{folder}: already exists, and is not a finished result; {way_out}")
     there, now = report.load_json(folder / RECORD).get("settings", {}), as_read(settings)
     if there.get("model_sha256") == now.get("model_sha256") is not None:
         there["model_id"] = now.get("model_id")  # the same model, wherever it lies
     other = [name for name in {*there, *now} if there.get(name) != now.get(name)]
     if other:
         changes = ", ".join(f"{name} {there.get(name)!r}, now {now.get(name)!r}" for name in sorted(other))
-        raise UserError(f"{folder}: was painted otherwise ({changes}); {way_out}")
+        raise UserError(f"{folder}: was painted with other settings ({changes}); {way_out}")
     return True
 
 
@@ -61,9 +63,9 @@ def check_pages(folder: Path) -> None:
     for name in (PAGE, SEARCH_PAGE):
         path = folder / name
         if path.exists() and page.GENERATOR not in path.read_text(encoding="utf-8", errors="replace"):
-            raise UserError(f"{path}: is there already, and isn't ours; pass another --base_save_path")
+            raise UserError(f"{path}: {NOT_OURS}")
     if (folder / RECORDS).exists() and not (folder / PAGE).exists():
-        raise UserError(f"{folder / RECORDS}: is there already, and isn't ours; pass another --base_save_path")
+        raise UserError(f"{folder / RECORDS}: {NOT_OURS}")
 
 
 @contextmanager
@@ -73,7 +75,11 @@ def working_folder(folder: Path) -> Iterator[Path]:
     In a folder that is there already, an earlier result's files are replaced and others stay. Raises UserError while
     another run is at work on the same folder.
     """
-    aside = report.make_folder(report.make_folder(folder.parent) / f"{WORKING}{folder.name}")
+    if folder.is_symlink():
+        report.make_folder(folder.resolve())
+    # a folder that is there may be on another disk than what is around it: a link, or a mount
+    around = folder if folder.exists() else report.make_folder(folder.parent)
+    aside = report.make_folder(around / f"{WORKING}{folder.name}")
     try:
         lock = FileLock(aside / "lock", timeout=0).acquire()
     except Timeout as error:
@@ -107,17 +113,26 @@ def publish(aside: Path, folder: Path) -> None:
 
 def load_records(folder: Path) -> list[dict]:
     """The records of all finished samples in a folder, by name; what isn't ours is passed over."""
-    paths = [path for path in sorted(folder.glob(f"*/{RECORD}")) if not path.parent.name.startswith(".")]
+    paths = [path for path in sorted(folder.glob(f"*/{RECORD}")) if not path.parent.name.startswith(WORKING)]
     records = [report.load_json(path) | {"sample": path.parent.name} for path in paths]
     return [record for record in records if {"measured", "controls", "tracks", "settings"} <= set(record)]
+
+
+def save_failures(folder: Path, failures: dict[str, str]) -> None:
+    """Keep what failed in a run, by name, until the next one."""
+    if failures:
+        report.save_json(report.make_folder(folder) / FAILURES, failures)
+    else:
+        (folder / FAILURES).unlink(missing_ok=True)
 
 
 def write_overview(folder: Path) -> None:
     """Write the page and the table of all finished samples in a folder, unless there is nothing to show."""
     records, searched = load_records(folder), (folder / SEARCH_PAGE).exists()
+    failures = report.load_json(folder / FAILURES) if (folder / FAILURES).is_file() else {}
     if records or searched:
         report.save_json(folder / RECORDS, records)
-        html = page.samples_page(records, summary(records), SEARCH_PAGE if searched else None)
+        html = page.samples_page(records, summary(records), SEARCH_PAGE if searched else None, failures)
         report.write_atomically(folder / PAGE, html)
 
 
@@ -128,15 +143,34 @@ def write_search(base: Path) -> None:
         records = load_records(folder)
         if records:
             first = records[0]
-            picture = next(track["picture"] for track in first["tracks"] if track["name"] == "stem")
+            home, tracks = f"{folder.name}/{first['sample']}", {track["name"]: track for track in first["tracks"]}
+            heard = [name for name in ("painted", "stem") if name in tracks]
             cells.append(
                 {name: first["settings"][name] for name in ("guidance_scale", "image_guidance_scale")}
-                | {"page": f"{folder.name}/{PAGE}", "picture": f"{folder.name}/{first['sample']}/{picture}"}
+                | {"page": f"{folder.name}/{PAGE}", "picture": f"{home}/{tracks['stem']['picture']}"}
+                | {"sounds": {name: f"{home}/{tracks[name]['sound']}" for name in heard}, "seconds": first["seconds"]}
                 | {"summary": summary(records)[-1]}
             )
     if cells:
         report.save_json(base / SEARCH, cells)
         report.write_atomically(base / SEARCH_PAGE, page.grid_page(cells))
+
+
+def guidance(record: dict) -> dict[str, object]:
+    """The guidance that a result was painted with, as tables show it."""
+    settings = record["settings"]
+    return {"text guidance": settings["guidance_scale"], "image guidance": settings["image_guidance_scale"]}
+
+
+def search_summary(records: list[dict]) -> list[dict[str, object]]:
+    """The table over a guidance search: the control rows, which have none, and what was painted with each guidance."""
+    groups: dict[tuple, list[dict]] = {}
+    for record in records:
+        groups.setdefault(tuple(guidance(record).values()), []).append(record)
+    painted = [(guidance(group[0]), summary(group)[-1]) for group in groups.values()]
+    controls = summary(next(iter(groups.values())))[:-1]
+    blank = dict.fromkeys(("text guidance", "image guidance"))
+    return [{"answer": row["answer"]} | scales | row for scales, row in [*((blank, row) for row in controls), *painted]]
 
 
 def summary(records: list[dict]) -> list[dict[str, object]]:

@@ -3,21 +3,50 @@
 import argparse
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import datasets
 import diffusers
 import torch
 import transformers
+from filelock import FileLock, Timeout
 
-from riffusion.errors import UserError
+from riffusion.errors import UserError, one_line
+from riffusion.room import writing
+from riffusion.streams import guard_streams
 
 Args = TypeVar("Args")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help that shows the default of every flag that has one, unless its text already says what the default means."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if action.nargs == 0 or action.required or default in (None, argparse.SUPPRESS) or "default" in text:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+        return f"{text} (default: {shown.replace('%', '%%') or 'none'})"
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """An integer that isn't below `least`, for argparse's `type`."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {value}")
+        return value
+
+    parse.__name__ = "int"  # argparse's word for what isn't one
+    return parse
 
 
 def torch_device(name: str) -> torch.device:
@@ -48,16 +77,41 @@ def hide_library_progress() -> None:
 
 
 def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
-    """Leave the process with main's exit code: 2 and one line on stderr for a UserError, 130 for Ctrl-C."""
+    """Leave the process with main's exit code: 2 and one line on stderr for bad input or a failure of the system.
+
+    That is a UserError, an OSError or no memory left. Ctrl-C is 130. A reader of stdout that goes away ends nothing.
+    """
+    streams = guard_streams()
     keep_freed_memory()
     try:
-        sys.exit(main(args))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = main(args)
+        sys.stdout.flush()
+    except (UserError, OSError, MemoryError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:
-        print("interrupted: what is finished stays", file=sys.stderr)
-        sys.exit(130)
+        print("interrupted: finished results are kept", file=sys.stderr)
+        code = 130
+    if streams["stdout"].failure:
+        print(f"error: standard output: {streams['stdout'].failure}; what is finished stays", file=sys.stderr)
+        code = code or 2
+    sys.exit(code)
+
+
+@contextmanager
+def only_run(lock: Path) -> Iterator[None]:
+    """Nobody else is at work meanwhile, on any machine that sees this file. Raises UserError if somebody is."""
+    held = FileLock(lock, timeout=0)
+    with writing(lock):
+        try:
+            held.acquire()
+        except Timeout as error:
+            raise UserError(f"{lock.parent}: another run is at work in this folder; wait for it to end") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        held.release()
 
 
 def keep_freed_memory() -> None:

@@ -10,16 +10,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from riffusion.dataset import dataset_target
+from riffusion.dataset import dataset_target, undecoded
 from riffusion.edits import apply_edit, changed_stem
 from riffusion.errors import UserError
 from riffusion.image import CHANGED_GREY, grey_levels, spectrogram_from_image
-from riffusion.instructions import read_task
+from riffusion.instructions import asked_stem
 from riffusion.metrics import Measured, measure_stem
+from riffusion.pair import PAIR_PICTURES
 from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
-from riffusion.spectrogram import ExifTags, SpectrogramConverter, SpectrogramParams
+from riffusion.picture_file import read_picture
+from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, max_value_from_exif
+from riffusion.task_words import read_task
 
-PAIR_COLUMNS = ("original_image", "edit_prompt", "edited_image")
 OUTSIDE = "outside, grey levels"  # `Sample.outside` in tables
 
 
@@ -34,6 +36,7 @@ class Sample:
     prompt: str
     task: str
     target: str
+    song: str = ""
 
     @cached_property
     def sha256(self) -> str:
@@ -52,8 +55,8 @@ class Sample:
 
     @property
     def max_value(self) -> float | None:
-        """The amplitude of black, None if the dataset doesn't say: then nobody knows how loud it is."""
-        return self.original.getexif().get(ExifTags.MAX_VALUE)
+        """The amplitude of black for sound in [-1, 1], None if the dataset doesn't say: nobody knows how loud it is."""
+        return max_value_from_exif(self.original.getexif())
 
     def mel(self, picture: Image.Image) -> Tensor:
         """Mel amplitudes (1, bands, frames) of one of its pictures, on their common scale."""
@@ -104,22 +107,28 @@ def read_samples(records: datasets.Dataset, task: str | None) -> list[Sample]:
     if not len(records):
         raise UserError("the dataset has no samples")
     target = dataset_target(records)
-    samples = []
-    for number, record in enumerate(records):
+    pictures = {column: undecoded(records, column) for column in PAIR_PICTURES}
+    facts = records.remove_columns(
+        [name for name, kind in records.features.items() if isinstance(kind, datasets.Image)]
+    )
+    samples: list[Sample] = []
+    for number, record in enumerate(facts):
         title = name = f"sample-{number:03d}"
         if record.get("song"):
             title += f": {record['song']}"
         if record.get("start_seconds") is not None:
             title += f", {record['start_seconds']:.1f} s"
-        missing = [column for column in PAIR_COLUMNS if record[column] is None]
+        files = {column: rows[number][column] for column, rows in pictures.items()}
+        missing = [column for column, value in {**files, "edit_prompt": record["edit_prompt"]}.items() if value is None]
         if missing:
             raise UserError(f"{name} of the dataset has no {' and no '.join(missing)}")
         own_task = task or record.get("task") or read_task(record["edit_prompt"])
-        pictures = record["original_image"], record["edited_image"]
-        for picture in pictures:
-            if picture.size != records[0]["original_image"].size:
+        pair = [read_picture(file, f"{name} of the dataset: {column}") for column, file in files.items()]
+        for picture in pair:
+            if picture.size != (samples[0].original if samples else pair[0]).size:
                 raise UserError(f"{name} of the dataset has a picture of another size: {picture.size}")
-        samples.append(Sample(name, title, *pictures, record["edit_prompt"], own_task, target))
+        facts = record["edit_prompt"], own_task, target, record.get("song") or ""
+        samples.append(Sample(name, title, pair[0], pair[1], *facts))
     return samples
 
 
@@ -154,5 +163,5 @@ class Sounding:
         for name, (answer, shown) in sample.known_answers(target).items():
             stem = self.stem(sample.original, answer, shown)
             outside = sample.outside(sample.original, answer, shown)
-            rows[name] = self.measured(stem).row(sample.task) | {OUTSIDE: outside}
+            rows[name] = self.measured(stem).row(sample.task, asked_stem(sample.prompt)) | {OUTSIDE: outside}
         return rows

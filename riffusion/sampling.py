@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from riffusion.canvas import Canvas, hat
 from riffusion.errors import UserError
+from riffusion.image import colours
 from riffusion.latents import encode_originals, encode_texts, latent_factor, picture_pixels, tokenize
 from riffusion.model import ModelFacts
 from riffusion.schedulers import DRAWING, make_scheduler
@@ -62,11 +63,20 @@ def sample_generator(seed: int, name: str) -> torch.Generator:
 
 
 def edit_images(
-    pipeline: Pipeline, originals: list[Image.Image], prompts: list[str], names: list[str], settings: Settings
+    pipeline: Pipeline,
+    originals: list[Image.Image],
+    prompts: list[str],
+    names: list[str],
+    settings: Settings,
+    progress: tqdm | None = None,
 ) -> list[Image.Image]:
-    """Edit equally large pictures by one instruction each; grey pictures come back, as large as they went in."""
+    """Edit equally large pictures by one instruction each; grey pictures come back, as large as they went in.
+
+    `progress` counts a denoising step of a picture.
+    """
     conditions = encode_images(pipeline, originals)
-    latents = sample(pipeline, conditions, prompts, names, settings, Canvas((0,), conditions.shape[-1]), len(names))
+    canvas = Canvas((0,), conditions.shape[-1])
+    latents = sample(pipeline, conditions, prompts, names, settings, canvas, len(names), progress)
     width, height = originals[0].size
     pixels = [decoded[:height, :width] for latent in latents.split(1) for decoded in decode(pipeline, latent)]
     return [Image.fromarray(grey) for grey in pixels]
@@ -91,7 +101,7 @@ def encode_images(pipeline: Pipeline, images: list[Image.Image]) -> Tensor:
     latents = []
     for image in images:
         padded = Image.new("RGB", (width, height), "white")
-        padded.paste(image.convert("RGB"))
+        padded.paste(colours(image))
         latents.append(encode_originals(pipeline.vae, picture_pixels(padded)[None])["original"].float())
     return torch.cat(latents)
 
@@ -135,13 +145,15 @@ def sample(
     for step, time in enumerate(scheduler.timesteps):
         noisy = scheduler.scale_model_input(latents, time)
         branches = branch_weights(settings, step / len(scheduler.timesteps))
-        predicted = None
+        predicted, counted = None, progress.n if progress is not None else 0
         while predicted is None:
             try:
                 predicted = shared_prediction(
                     pipeline, noisy, time, conditions, states, canvas, batch_size, branches, settings, progress
                 )
             except torch.OutOfMemoryError:
+                if progress is not None:
+                    progress.update(counted - progress.n)  # the windows of this step are predicted again
                 batch_size = take_less_memory(pipeline, min(batch_size, len(conditions)))
         latents = scheduler.step(predicted, time, latents, **drawing).prev_sample
     return latents
@@ -161,7 +173,8 @@ def shared_prediction(
 ) -> Tensor:
     """What is predicted of whole canvases (B, C, h, canvas.total): windows blend where they overlap.
 
-    `states` (B + 1, tokens, width) are the texts' and, last, the negative or empty one's.
+    `noisy` is (B, C, h, canvas.total), `conditions` (B * windows, C, h, canvas.width), `states` (B + 1, tokens, width)
+    are the texts' and, last, the negative or empty one's.
     """
     places = [(row, start) for row in range(len(noisy)) for start in canvas.starts]
     weight = torch.from_numpy(hat(canvas.width)).to(noisy.device)

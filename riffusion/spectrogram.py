@@ -13,6 +13,8 @@ from transformers.audio_utils import mel_filter_bank
 
 CPU_BLOCK_FRAMES, GPU_BLOCK_FRAMES = 64, 1024  # transformed at a time: on a CPU what fits into its cache
 WIDE_BANDS = (0.8, 1.4)  # bins from one mel band to the next: where bands stop telling bins apart
+INT16_SCALE = 32768  # of Riffusion's amplitudes over those of samples in [-1, 1]
+FLOAT_LIMIT = 5e4  # beyond mel amplitudes of samples in [-1, 1], even doubled; below those of int16 down to -60 dBFS
 LEAN_RATE = 24000  # Hz: all that a picture which ends at 10 kHz needs
 
 
@@ -100,6 +102,18 @@ class SpectrogramParams:
             name = tag.name.lower()
             fields[name] = type(getattr(cls, name))(exif[tag])
         return cls(**fields)
+
+
+def max_value_from_exif(exif: Mapping[int, object]) -> float | None:
+    """The amplitude of black for samples in [-1, 1], from a picture's EXIF; None if it doesn't say.
+
+    Riffusion's own tools write it for 16-bit integers, which shows in its size: a Hann window and V1's mel filters
+    give samples in [-1, 1] at most 1.5e4, by the Cauchy-Schwarz inequality, and a pair's black is at most twice that.
+    """
+    if ExifTags.MAX_VALUE not in exif:
+        return None
+    value = float(exif[ExifTags.MAX_VALUE])  # type: ignore[arg-type]
+    return value / INT16_SCALE if value > FLOAT_LIMIT else value
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,5 +1,6 @@
-"""Songs made of tones, and a model small enough to train in a second."""
+"""Songs made of tones, pairs of noise, and a model small enough to train in a second."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from riffusion import audio, stems
+from riffusion import adapt, audio, model, stems
+from riffusion.pair import METADATA
+from riffusion.spectrogram import SpectrogramParams
 
 # Threads that wait for each other cost tiny models more than they bring, here and in the processes that tests start.
 torch.set_num_threads(1)
@@ -112,3 +116,62 @@ def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
     letters.train_from_iterator(["add a vocal to the quick brown fox jumping over lazy dogs"], trainer)
     vocabulary, merges = letters.model.save(str(folder))
     return CLIPTokenizer(vocabulary, merges, model_max_length=16)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tiny_base, tmp_path_factory) -> dict[str, Path]:
+    """Untrained InstructPix2Pix models with clips of 0.63 s, one for each target."""
+    parts = model.load_parts(str(tiny_base), None, None, None)
+    torch.manual_seed(0)
+    adapt.widen_conv_in(parts.unet, 4)
+    folders = {target: tmp_path_factory.mktemp(f"tiny-{target}") for target in ("stem", "mix")}
+    for target, folder in folders.items():
+        model.pipeline_from_parts(parts).save_pretrained(folder)
+        model.save_facts(folder, model.ModelFacts(target, SpectrogramParams(num_frames=64), 2.0, 1.2))
+    return folders
+
+
+def write_picture(path: Path, seed: int = 0, width: int = 64, tags: dict | None = None, mode: str = "L") -> Path:
+    """A picture of noise, 512 pixels high, in the format of the name's ending; without `tags` it has Riffusion's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grey = np.random.default_rng(seed).integers(100, 256, (512, width), dtype=np.uint8)
+    image = Image.fromarray(grey).convert(mode)
+    exif = Image.Exif()
+    exif.update(SpectrogramParams().to_exif(100.0) if tags is None else tags)
+    image.save(path, **({"exif": exif} if exif else {}))
+    return path
+
+
+def write_pair_folder(folder: Path, count: int = 3, width: int = 64, **facts: object) -> Path:
+    """A song's folder as preprocessing writes it: metadata.jsonl, and two PNGs a pair."""
+    records = []
+    for number in range(count):
+        names = f"{number}_in.png", f"{number}_out.png"
+        for seed, name in enumerate(names):
+            write_picture(folder / name, 2 * number + seed, width)
+        record = {"original_image_file_name": names[0], "edited_image_file_name": names[1], "original_prompt": "a song"}
+        record |= {"edit_prompt": f"add a vocal {number}", "edited_prompt": "a song with vocals", "song": folder.name}
+        records.append(record | {"task": "add", "painted_stem": "vocals", "target": "stem"} | facts)
+    (folder / METADATA).write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def write_original_folder(folder: Path, count: int = 3, width: int = 64, ending: str = "jpg") -> Path:
+    """What the original project's preprocessing writes: JPEGs in two folders, tags on the scale of int16, one file."""
+    tags = SpectrogramParams().to_exif(22182148.0) if ending == "jpg" else {}
+    records = []
+    for number in range(count):
+        names = [f"{kind}/s{number}_f0_e0.{ending}" for kind in ("input_image", "edited_image")]
+        for seed, name in enumerate(names):
+            write_picture(folder / name, 2 * number + seed, width, tags, "RGB" if ending == "jpg" else "L")
+        prompt = f"add a male vocal soft rock melody, number {number}."
+        records.append(dict(zip(("input_file_path", "edited_file_path", "edit_prompt"), (*names, prompt), strict=True)))
+    (folder / METADATA).write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def cut(path: Path, share: float = 0.5) -> Path:
+    """Cut a file short."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path

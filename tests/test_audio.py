@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from riffusion import audio
+from riffusion import audio, ffmpeg
 from riffusion.errors import UserError
+from riffusion.recording import open_recording
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -22,7 +23,7 @@ def test_libsndfile_formats_load(tmp_path, suffix):
 
 
 def test_other_formats_go_through_ffmpeg(tmp_path):
-    audio.put_ffmpeg_on_path()
+    ffmpeg.put_ffmpeg_on_path()
     audio.save_wav(tmp_path / "song.wav", 0.1 * noise(1, 44100), 44100)
     command = ["ffmpeg", "-v", "error", "-i", tmp_path / "song.wav", tmp_path / "song.m4a"]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -52,7 +53,7 @@ def test_integers_survive_a_file(tmp_path, bits):
     audio.save_wav(tmp_path / "song.wav", samples, 48000, bits)
     again, rate = audio.load_audio(tmp_path / "song.wav")
     assert (audio.to_integers(again, bits) == samples).all()
-    assert audio.file_bits(tmp_path / "song.wav") == bits
+    assert open_recording(tmp_path / "song.wav", tmp_path).bits == bits
     assert rate == 48000
 
 

@@ -1,5 +1,6 @@
 import itertools
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -93,3 +94,60 @@ def test_keeping_can_be_asked_alone_but_makes_no_backing_of_its_own_beside_other
     assert len(list(draw_backings(BAND, BAND, ("keep",), 0.5, rng))) == 15
     backings = [backing for backing, _ in draw_backings(BAND, BAND, ("add", "keep"), 0.5, rng)]
     assert BAND not in backings
+
+
+@pytest.mark.parametrize("tasks", [TASKS, ("add",), ("extract",), ("add", "keep"), ("remove", "keep"), ("keep",)])
+@pytest.mark.parametrize("paintable", ["", "b", "ad", "bce", "abcde", "bz", "z"])
+def test_every_backing_that_offers_something_is_drawn_once(tasks, paintable):
+    sounding, paintable = frozenset("abcde"), frozenset(paintable)
+    sets = [frozenset(some) for size in range(1, 6) for some in itertools.combinations("abcde", size)]
+    offers = {some: possible_edits(some, paintable, tasks) for some in sets}
+    expected = {some for some in sets if any(edit.stem for edit in offers[some]) or tasks == ("keep",)}
+    drawn = list(draw_backings(sounding, paintable, tasks, 0.5, random.Random(3)))
+    assert len(drawn) == len(expected)
+    assert {backing for backing, _ in drawn} == expected
+    assert all(edits == offers[backing] for backing, edits in drawn)
+
+
+def test_a_seed_draws_the_backings_that_it_always_drew():
+    """Data that was made before goes on with the same pairs."""
+    drawn = list(itertools.islice(draw_backings(BAND, BAND, TASKS, 0.5, random.Random(0)), 6))
+    assert ["+".join(sorted(backing)) for backing, _ in drawn] == [
+        "drums+other+vocals",
+        "drums+vocals",
+        "bass+drums+other+vocals",
+        "bass+drums+vocals",
+        "vocals",
+        "bass+other+vocals",
+    ]
+    drawn = list(itertools.islice(draw_backings(BAND, frozenset({"bass"}), ("add",), 0.5, random.Random(7)), 9))
+    assert ["+".join(sorted(backing)) for backing, _ in drawn] == [
+        "other",
+        "drums",
+        "drums+other+vocals",
+        "vocals",
+        "drums+other",
+        "drums+vocals",
+        "other+vocals",
+    ]
+
+
+def test_many_stems_cost_a_few_sums_and_no_list():
+    class Counting(random.Random):
+        calls = 0
+
+        def random(self) -> float:
+            self.calls += 1
+            return super().random()
+
+    orchestra = frozenset(f"stem {number}" for number in range(24))
+    rng = Counting(0)
+    tracemalloc.start()
+    drawn = [backing for backing, _ in itertools.islice(draw_backings(orchestra, orchestra, TASKS, 0.5, rng), 200)]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(set(drawn)) == 200
+    assert {len(backing) == 23 for backing in drawn} == {True, False}
+    assert rng.calls < 2000
+    assert most < 4e6  # bytes; a list of all sets would take 2 GB
+    assert 10 < np.mean([len(backing) for backing in drawn if len(backing) < 23]) < 14

@@ -1,4 +1,9 @@
+import dataclasses
 import json
+import os
+import re
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -6,32 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
-from conftest import RATE, TINY_CLIP, tone, write_song
+from conftest import RATE, TINY_CLIP, tone, write_original_folder, write_pair_folder, write_song
 from PIL import Image
 
 import inference_instruct_pix2pix
 import preprocess_musdb
-from riffusion import adapt, audio, model
+from riffusion import audio, ffmpeg, model
 from riffusion.canvas import lay_windows
 from riffusion.dataset import load_splits
 from riffusion.errors import UserError
+from riffusion.songs import read_song
 from riffusion.spectrogram import SpectrogramParams
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def tiny_models(tiny_base, tmp_path_factory) -> dict[str, Path]:
-    """Untrained InstructPix2Pix models with clips of 0.63 s, one for each target."""
-    parts = model.load_parts(str(tiny_base), None, None, None)
-    torch.manual_seed(0)
-    adapt.widen_conv_in(parts.unet, 4)
-    folders = {target: tmp_path_factory.mktemp(f"tiny-{target}") for target in ("stem", "mix")}
-    for target, folder in folders.items():
-        model.pipeline_from_parts(parts).save_pretrained(folder)
-        model.save_facts(folder, model.ModelFacts(target, SpectrogramParams(num_frames=64), 2.0, 1.2))
-    return folders
 
 
 @pytest.fixture(params=["stem", "mix"])
@@ -42,6 +34,15 @@ def each_model(request, tiny_models) -> Path:
 @pytest.fixture
 def tiny_model(tiny_models) -> Path:
     return tiny_models["stem"]
+
+
+@pytest.fixture(scope="module")
+def long_model(tiny_models, tmp_path_factory) -> Path:
+    """A model with clips of 2.55 s."""
+    folder = tmp_path_factory.mktemp("long") / "model"
+    shutil.copytree(tiny_models["stem"], folder)
+    model.save_facts(folder, model.ModelFacts("stem", SpectrogramParams(num_frames=256), 2.0, 1.2))
+    return folder
 
 
 def run(model_id: Path, output: Path, *flags: str) -> int:
@@ -184,6 +185,28 @@ def test_a_datasets_samples_have_candidates_whatever_the_batch_and_the_order(tin
         assert np.abs(one - other).max() <= 1
 
 
+@pytest.mark.parametrize("ending", ["jpg", "gif"])
+def test_the_original_projects_pictures_are_painted_over(tiny_model, tmp_path, capsys, ending):
+    folder = write_original_folder(tmp_path / "train", ending=ending)
+    assert run(tiny_model, tmp_path / "out", "--dataset_id", str(folder), "--max_samples", "1") == 0
+    assert capsys.readouterr().out.count({"jpg": "16-bit integers", "gif": "are assumed"}[ending]) == 1
+    (sample,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    original = np.asarray(Image.open(folder / "input_image" / f"s0_f0_e0.{ending}").convert("L"), int)
+    assert np.abs(grey(sample / "original.png") - original).max() <= 1
+
+
+def test_a_damaged_picture_is_named(tiny_model, tmp_path):
+    folder = write_pair_folder(tmp_path / "set" / "Song")
+    picture = folder / "1_in.png"
+    content = bytearray(picture.read_bytes())
+    content[len(content) // 2] ^= 1
+    for bad in (content, content[:2000]):
+        picture.write_bytes(bad)
+        with pytest.raises(UserError, match=f"^{picture}: can't read this picture"):
+            run(tiny_model, tmp_path / "out", "--dataset_id", str(tmp_path / "set"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_half_the_bits_paint_nearly_the_same(tiny_model, tmp_path):
     audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
     for precision in ("fp32", "bf16"):
@@ -191,6 +214,33 @@ def test_half_the_bits_paint_nearly_the_same(tiny_model, tmp_path):
         assert run(tiny_model, tmp_path / precision, *flags) == 0
     full, half = (grey(tmp_path / precision / "song" / "stem.png") for precision in ("fp32", "bf16"))
     assert 0 < np.abs(full - half).mean() < 4
+
+
+def test_a_solo_is_put_on_top_and_said_so_before_the_work(tiny_model, tmp_path, capsys):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    prompts = ("--prompt", "put a solo violin on top", "--prompt", "sax solo")
+    assert run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), *prompts) == 0
+    for folder in (tmp_path / "out").glob("song-*"):
+        assert json.loads((folder / "result.json").read_text())["task"] == "add"
+        original, painted, stem = (integers(folder / f"{name}.wav", 16) for name in ("input", "painted", "stem"))
+        assert (painted == original + stem).all()
+        assert (painted != stem).any()
+    told = capsys.readouterr()
+    assert told.out.index("task add: 'put a solo violin on top'") < told.out.index("edit performed")
+    assert re.search(r"^result +task +edit performed", told.out, re.MULTILINE)
+    assert re.findall("warning: '(.*)' is taken for 'add': no verb", told.err) == ["sax solo"]
+    assert '<span class="task">add</span>' in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_task_that_is_given_wins_without_a_warning(tiny_model, tmp_path, capsys):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "sax solo", "--task", "extract")
+    assert run(tiny_model, tmp_path / "out", *flags) == 0
+    painted, stem = (integers(tmp_path / "out" / "song" / f"{name}.wav", 16) for name in ("painted", "stem"))
+    assert (painted == stem).all()
+    told = capsys.readouterr()
+    assert "task extract: 'sax solo'" in told.out
+    assert "taken for" not in told.err
 
 
 def test_seed_takes_a_value_or_none():
@@ -204,12 +254,17 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     (tmp_path / "text.wav").write_text("not audio")
     audio.save_wav(tmp_path / "short.wav", tone(220, 0.2), RATE)
     soundfile.write(tmp_path / "nan.wav", np.full((2 * RATE, 1), np.nan, np.float32), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "integers.wav", 32768 * tone(220, 2.0).T, RATE, subtype="FLOAT")
+    huge = np.where(np.arange(2 * RATE) == 441, 1e30, tone(220, 2.0)[0])
+    soundfile.write(tmp_path / "huge.wav", huge, RATE, subtype="FLOAT")
     output = tmp_path / "out"
     for name, reason in {
         "missing.wav": "no such file",
         "text.wav": "not an audio file",
-        "short.wav": "0.200 s is shorter than a clip of 0.630 s",
+        "short.wav": "0.200 s is too short, less than 0.63 s",
         "nan.wav": "NaN",
+        "integers.wav": "up to 10372.2, where full scale is 1: divide them by 32768",
+        "huge.wav": r"1 of 88200 samples .* up to 1e\+30 at 0.010 s",
     }.items():
         with pytest.raises(UserError, match=f"{name}.*{reason}"):
             run(tiny_model, output, "--audio", str(tmp_path / name), "--prompt", "add a vocal")
@@ -223,6 +278,8 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     }.items():
         with pytest.raises(UserError, match=reason):
             run(tiny_model, output, "--audio", str(tmp_path / "odd.wav"), "--prompt", "add a vocal", *flags)
+    with pytest.raises(UserError, match=f"{tmp_path}/odd.wav: the result can't be written"):  # no temporary file's name
+        run(tiny_model, output, "--audio", str(tmp_path / "odd.wav"), "--prompt", "add a vocal", "--format", "mp3")
     song = write_song(tmp_path / "song", seconds=1.0)
     with pytest.raises(UserError, match="trumpet"):
         run(tiny_model, output, "--audio", str(song), "--without_stem", "trumpet", "--prompt", "play")
@@ -282,7 +339,7 @@ def test_a_run_goes_on_where_it_stopped_and_overwrites_nothing(tiny_model, tmp_p
     assert "painted 1 in" in capsys.readouterr().out
     assert (output / "first" / "result.json").stat().st_mtime_ns == before
     assert "second/painted.wav" in (output / "index.html").read_text()
-    with pytest.raises(UserError, match="first: was painted otherwise .*num_inference_steps 2, now 3"):
+    with pytest.raises(UserError, match="first: was painted with other settings .*num_inference_steps 2, now 3"):
         run(tiny_model, output, *flags, "--num_inference_steps", "3")
     assert run(tiny_model, output, *flags, "--num_inference_steps", "3", "--overwrite") == 0
     assert (output / "first" / "result.json").stat().st_mtime_ns > before
@@ -349,6 +406,58 @@ def test_several_scales_make_a_grid(tiny_model, tmp_path):
         assert (tmp_path / "out" / cell["picture"]).is_file()
 
 
+def test_a_search_ends_at_its_page_and_every_row_says_its_guidance(tiny_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--guidance_scale", "2.5", "5")
+    assert run(tiny_model, tmp_path / "out", *flags, "--image_guidance_scale", "1.5") == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    assert printed.splitlines()[-1] == f"look and listen: {tmp_path / 'out' / 'guidance.html'}"
+    lines = printed.splitlines()
+    first = next(
+        row for row, line in enumerate(lines) if line.startswith("result  task  text guidance  image guidance")
+    )
+    rows = [line.split()[:4] for line in lines[first + 1 : first + 3]]
+    assert rows == [["song", "add", "2.50", "1.50"], ["song", "add", "5.00", "1.50"]]
+    assert "edit performed: for add: the stem is active" in printed
+    html = (tmp_path / "out" / "guidance.html").read_text()
+    for cell in json.loads((tmp_path / "out" / "guidance.json").read_text()):
+        assert list(cell["sounds"]) == ["painted", "stem"]
+        for sound in cell["sounds"].values():
+            assert (tmp_path / "out" / sound).is_file()
+            assert f'src="{sound}"' in html
+    assert "what the columns mean" in html
+    assert "0 sample" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_the_table_and_the_page_say_which_attempt_was_kept(tiny_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--num_candidates", "3")
+    assert run(tiny_model, tmp_path / "out", *flags) == 0
+    kept = json.loads((tmp_path / "out" / "song" / "result.json").read_text())["kept attempt"]
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(line for line in lines if line.startswith("result  task  kept attempt  attempts  edit performed"))
+    assert lines[lines.index(heading) + 1].split()[:4] == ["song", "add", str(kept), "3"]
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert f"attempt {kept} kept, of 0 to 2" in html
+    assert f"<td>{kept}</td><td>kept</td>" in html
+    assert html.count("<td>kept</td>") == 1
+    assert html.count("<dt>edit performed</dt>") == 1
+
+
+def test_denoising_steps_are_counted_in_a_dataset(tiny_model, songs, tmp_path, capsys):
+    make = ["--root_data_dir", str(songs), "--output_dir", str(tmp_path / "pairs"), "--num_proc", "1", "--silence"]
+    preprocess_musdb.main(preprocess_musdb.parse_args([*make, *TINY_CLIP, "--max_examples", "3"]))
+    monkeypatched = ("--dataset_id", str(tmp_path / "pairs"), "--batch_size", "2", "--num_candidates", "2")
+    assert run(tiny_model, tmp_path / "out", *monkeypatched) == 0
+    shown = capsys.readouterr().err
+    assert "12/12" in shown  # 3 samples of 2 candidates with 2 steps each
+    assert "3 of 3 samples done" in shown
+    assert "step" in shown
+
+
 def test_a_song_through_a_pipe(tiny_model, tmp_path):
     audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
     command = [sys.executable, "inference_instruct_pix2pix.py", "--model_id", str(tiny_model), "--audio", "-"]
@@ -360,6 +469,109 @@ def test_a_song_through_a_pipe(tiny_model, tmp_path):
     assert painted.shape == song.shape
     assert (painted != song).any()
     assert b"edit performed" in piped.stderr
+    assert b"/tmp" not in piped.stderr.split(b"result  ")[-1]
+    assert b"\nstdin  " in piped.stderr
+
+
+def test_any_failure_of_a_song_is_its_own(tiny_model, tmp_path, capsys):
+    folder, output = tmp_path / "album [live]", tmp_path / "out"
+    folder.mkdir()
+    for name, seconds in (
+        ("...And Justice for All", 1.0),
+        (os.fsdecode(b"caf\xe9"), 1.0),
+        ("short", 0.2),
+        ("long", 3.0),
+    ):
+        audio.save_wav(tmp_path / "song.wav", tone(220, seconds), RATE)
+        (tmp_path / "song.wav").rename(folder / f"{name}.wav")
+    (folder / "broken.wav").write_text("no sound")
+    (folder / "._long.wav").write_bytes(bytes.fromhex("00051607000200004d6163204f532058"))
+    flags = ("--audio", str(folder), str(tmp_path / "missing.wav"), "--prompt", "add a vocal")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))  # as if nothing more fitted: 2.3 s of mono floats
+    try:
+        assert run(tiny_model, output, *flags) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    reasons = {
+        f"{folder}/broken.wav": "not an audio file",
+        f"{folder}/short.wav": "too short",
+        f"{tmp_path}/missing.wav": "no such file",
+        f"{output}/long": "can't be written .*B are free",
+    }
+    failures = json.loads((output / "failures.json").read_text())
+    assert failures.keys() == reasons.keys()
+    told = capsys.readouterr()
+    for name, reason in reasons.items():
+        assert re.search(reason, failures[name])
+        assert f"error: {failures[name]}" in told.err.splitlines()[-len(reasons) :]
+    assert "painted 2 in" in told.out
+    assert "._long.wav (macOS's notes on another file)" in told.err
+    painted = ["_...And Justice for All", "caf%E9"]
+    assert sorted(path.name for path in output.iterdir()) == [*painted, "failures.json", "index.html", "results.json"]
+    assert [one["sample"] for one in json.loads((output / "results.json").read_text())] == painted
+    assert "broken.wav" in (output / "index.html").read_text()
+    (folder / "broken.wav").unlink(), (folder / "short.wav").unlink()
+    assert run(tiny_model, output, *flags[:2], *flags[3:]) == 0
+    assert "painted 1 in" in (told := capsys.readouterr()).out
+    assert "2 already existed" in told.out
+    assert not (output / "failures.json").exists()
+
+
+def test_songs_that_all_fail_are_all_named(tiny_model, tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.wav").write_text("no sound")
+    with pytest.raises(UserError, match="a.wav: not an audio file"):
+        run(tiny_model, tmp_path / "out", "--audio", str(tmp_path), "--prompt", "add")
+    assert "b.wav: not an audio file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_become_the_same_are_told_apart(tiny_model, tmp_path):
+    for name in ("Song.wav", "song.flac", "...wav", ". .wav"):
+        audio.save_wav(tmp_path / "a.flac", tone(220, 1.0), RATE)
+        (tmp_path / "a.flac").rename(tmp_path / name)
+    assert run(tiny_model, tmp_path / "outer" / "out", "--audio", str(tmp_path), "--prompt", "add", "--quiet") == 0
+    folders = [path.name for path in (tmp_path / "outer" / "out").iterdir() if path.is_dir()]
+    assert sorted(folders) == ["Song", "song-2", "untitled", "untitled-2"]
+    assert [path.name for path in (tmp_path / "outer").iterdir()] == ["out"]
+
+
+def test_what_cannot_be_written_is_told_before_the_painting(tiny_model, tmp_path):
+    with soundfile.SoundFile(tmp_path / "song.wav", "w", RATE, 2, "PCM_16") as file:
+        file.write(np.tile(tone(220, 1.0).T, (1, 2)))
+    args = inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", "add", "--num_candidates", "2"])
+    song = read_song(tmp_path / "song.wav", None, None, None, tmp_path)
+    kept, working = inference_instruct_pix2pix.needed_bytes(song, args)
+    assert kept == 3 * 2 * 2 * RATE
+    assert working == 2 * 4 * RATE + kept
+    hours = dataclasses.replace(song, samples=7 * 3600 * RATE)
+    assert inference_instruct_pix2pix.needed_bytes(hours, args)[0] == 7 * 3600 * kept
+    with pytest.raises(SystemExit):
+        inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", os.fsdecode(b"add a caf\xe9")])
+    args = inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", "add a caf\udcc3\udca9"])
+    assert args.prompt == ["add a café"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "said"),
+    [
+        ("<&-", "error: standard input is closed"),
+        (">&-", "error: standard output is closed"),
+        ("| head -c 10", "error: standard output: its reader went away; the painted song is kept as "),
+    ],
+)
+def test_a_pipe_that_ends_is_one_line(tiny_model, tmp_path, shell, said):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 4.0), RATE)
+    command = f"{sys.executable} inference_instruct_pix2pix.py --model_id {tiny_model} --audio - --prompt add --quiet"
+    command = f"set -o pipefail; {command} --num_inference_steps 1 --seed < {tmp_path}/song.wav {shell}"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    run = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith(said) and run.stderr.count("\n") == 1
+    assert [soundfile.info(path).frames for path in scratch.rglob("painted.wav")] == [4 * RATE] * ("kept" in said)
 
 
 def test_quiet_says_nothing(tiny_model, tmp_path, capfd):
@@ -424,8 +636,6 @@ def test_silence_stays_silence_and_is_no_edit(tiny_model, tmp_path):
 
 
 def test_defaults_without_network_say_what_to_pass(tmp_path):
-    import os
-
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     command = [sys.executable, "inference_instruct_pix2pix.py", "--base_save_path", str(tmp_path / "out")]
     run = subprocess.run(command, cwd=ROOT, env=offline, capture_output=True, text=True)
@@ -434,3 +644,139 @@ def test_defaults_without_network_say_what_to_pass(tmp_path):
     assert "pass a folder" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "out").exists()
+
+
+def painted_beside(tiny_model: Path, folder: Path, song: np.ndarray, *flags: str) -> tuple[np.ndarray, dict]:
+    """A song's painted stem, float32 (channels, samples), and its record."""
+    folder.mkdir()
+    soundfile.write(folder / "song.wav", song.T, RATE, subtype="FLOAT")
+    flags = ("--audio", str(folder / "song.wav"), "--prompt", "add a vocal", *flags)
+    assert run(tiny_model, folder / "out", *flags) == 0
+    stem, original, painted = (
+        audio.load_audio(folder / "out" / "song" / f"{name}.wav")[0] for name in ("stem", "input", "painted")
+    )
+    assert np.abs(painted - stem - original).max() < 1e-6
+    assert np.abs(original - song).max() < 1e-6
+    return stem, json.loads((folder / "out" / "song" / "result.json").read_text())
+
+
+def test_what_is_painted_is_as_loud_whatever_the_channels_do(tiny_model, tmp_path, capsys):
+    signal, time = 0.5 * tone(220, 1.0), np.arange(RATE) / RATE
+    stereo = np.tile(signal, (2, 1))
+    plain, record = painted_beside(tiny_model, tmp_path / "plain", stereo)
+    assert "warning" not in capsys.readouterr().err
+    for name, song in {
+        "inverted": stereo * [[1], [-1]],
+        "nearly": stereo * [[1], [-0.98]],
+        "surround": np.tile(signal, (3, 1)) * [[1], [-1], [1]] * [[1], [1], [0.1]],
+        "offset": stereo + 0.45,
+        "offset of one channel": stereo + [[0], [0.4]],
+        "rumble": stereo + 0.4 * np.sin(2 * np.pi * 4 * time),
+        "offset and inverted": stereo * [[1], [-1]] + 0.4,
+    }.items():
+        stem, other = painted_beside(tiny_model, tmp_path / name, song)
+        louder = 20 * np.log10(np.linalg.norm(stem[0]) / np.linalg.norm(plain[0]))
+        assert abs(louder) < (4.5 if name == "surround" else 1.5), name  # of three channels one is nearly silent
+        levels = [one["measured"]["stem level dB"] for one in (record, other)]
+        assert levels[1] == pytest.approx(levels[0], abs=1.5), name
+        assert other["measured"]["edit performed"] == record["measured"]["edit performed"]
+        assert "warning: song: " in capsys.readouterr().err
+
+
+def test_a_part_is_measured_against_all_channels(tiny_model, tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (4, RATE))
+    alike, wide, left = np.tile(noise[:1], (4, 1)), noise, np.tile(noise[:1], (2, 1))
+    beside = []
+    for name, song, *flags in (("alike", alike), ("wide", wide), ("left", left, "--pan", "-1")):
+        stem, record = painted_beside(tiny_model, tmp_path / name, song, *flags)
+        whole = 10 * np.log10(np.mean(stem**2) / np.mean(song**2))
+        beside.append(record["measured"]["stem level dB"] - whole)
+    assert np.ptp(beside) < 1  # it counts active frames up to 10 kHz
+
+
+@pytest.mark.parametrize(("target", "task"), [("stem", "remove"), ("stem", "extract"), ("mix", "remove")])
+def test_a_stem_is_taken_from_inverted_channels_as_it_lies_there(tiny_models, tmp_path, target, task):
+    stems = []
+    for name, sign in {"one": 1, "other": -1}.items():
+        song = np.tile(tone(220, 1.0), (2, 1)) * [[1], [sign]]
+        soundfile.write(tmp_path / f"{name}.wav", song.T, RATE, subtype="FLOAT")
+        flags = ("--audio", str(tmp_path / f"{name}.wav"), "--prompt", "go", "--task", task, "--name", "named")
+        assert run(tiny_models[target], tmp_path / name, *flags) == 0
+        stems.append(integers(tmp_path / name / "named" / "stem.wav", 24))
+        record = json.loads((tmp_path / name / "named" / "result.json").read_text())
+        assert record["measured"]["backing samples changed"] == 0
+    assert stems[0].any()
+    assert np.abs(stems[0] * [[1], [-1]] - stems[1]).max() <= 2
+    pictures = [grey(tmp_path / name / "named" / "stem.png") for name in ("one", "other")]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_what_is_nearly_silent_is_told_before(tiny_model, tmp_path, capsys):
+    for name, level, said in (("soft", 1e-4, "of 16 bits hardly one is left"), ("silent", 0, "is silent")):
+        audio.save_wav(tmp_path / f"{name}.wav", level * tone(220, 1.0), RATE)
+        flags = ("--audio", str(tmp_path / f"{name}.wav"), "--prompt", "add a vocal")
+        assert run(tiny_model, tmp_path / "out", *flags) == 0
+        assert f"warning: {name}: {said}" in capsys.readouterr().err
+    soundfile.write(tmp_path / "float.wav", 1e-4 * tone(220, 1.0).T, RATE, subtype="FLOAT")
+    flags = ("--audio", str(tmp_path / "float.wav"), "--prompt", "add a vocal", "--quiet")
+    assert run(tiny_model, tmp_path / "out", *flags) == 0
+    assert capsys.readouterr().err == ""
+    assert integers(tmp_path / "out" / "float" / "stem.wav", 24).any()
+
+
+@pytest.mark.parametrize(("rate", "samples"), [(RATE, RATE), (48000, 2 * 48000 + 1), (8000, 20399)])
+def test_a_song_shorter_than_a_clip_is_painted_as_long_as_it_is(long_model, tmp_path, rate, samples):
+    song = 0.5 * np.sin(2 * np.pi * 220 * np.arange(samples) / rate)
+    soundfile.write(tmp_path / "song.wav", np.stack([song, song], axis=1), rate, subtype="PCM_24")
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal")
+    assert run(long_model, tmp_path / "out", *flags) == 0
+    folder = tmp_path / "out" / "song"
+    original, painted, stem = (integers(folder / f"{name}.wav", 24) for name in ("input", "painted", "stem"))
+    assert original.shape == (2, samples)
+    assert (painted - stem == original).all()
+    tenths = np.abs(stem[0, : samples // 10 * 10]).reshape(10, -1)
+    assert tenths.any(axis=1).all()  # up to its end
+    assert Image.open(folder / "painted.png").width == pytest.approx(100 * samples / rate + 1, abs=1)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["seconds"] == samples / rate
+    assert result["measured"]["active %"] > 50  # of the song, not of the silence behind it
+
+
+def test_a_region_of_a_short_song_and_one_that_is_too_short(long_model, tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.2), RATE)
+    flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--start", "0.5", "--end", "0.9")
+    assert run(long_model, tmp_path / "out", *flags) == 0
+    stem = integers(tmp_path / "out" / "song" / "stem.wav", 16)[0]
+    assert not np.r_[stem[: RATE // 2], stem[int(0.9 * RATE) :]].any()
+    assert stem[int(0.55 * RATE) : int(0.85 * RATE)].any()
+    audio.save_wav(tmp_path / "blip.wav", tone(220, 0.999), RATE)
+    with pytest.raises(UserError, match="blip.wav: 0.999 s is too short, less than 1 s"):
+        run(long_model, tmp_path / "out", "--audio", str(tmp_path / "blip.wav"), "--prompt", "add a vocal")
+
+
+def test_what_was_read_otherwise_than_it_should_be_is_told_before_painting(tiny_model, tmp_path, capsys):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 2.0), RATE)
+    said = ["-metadata", "title=T", "-metadata", "album=", "-metadata", "copyright=C", "-write_id3v1", "1"]
+    for name in ("song.mp3", "song.m4a"):
+        command = [
+            ffmpeg.binaries()[0],
+            "-v",
+            "error",
+            "-i",
+            tmp_path / "song.wav",
+            *said[: None if "3" in name else 0],
+        ]
+        subprocess.run([*command, "-b:a", "128k", tmp_path / name], check=True)
+    data = bytearray((tmp_path / "song.m4a").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 1500] = b"\x55" * 1500
+    (tmp_path / "damaged.m4a").write_bytes(data)
+    flags = ["--audio", str(tmp_path / "song.mp3"), str(tmp_path / "damaged.m4a"), "--prompt", "add a vocal"]
+    args = inference_instruct_pix2pix.parse_args(flags)
+    songs = inference_instruct_pix2pix.find_sources(model.load_facts(str(tiny_model)).params, tmp_path, args)
+    told = capsys.readouterr().err
+    assert "damaged.m4a: damaged at " in told
+    assert songs[0].tags["title"] == "T"
+    assert [song.recording.file.exists() for song in songs] == [False, True]  # only one is there decoded at a time
+    (tmp_path / "text.txt").write_text("hello")
+    with pytest.raises(UserError, match="text.txt: not an audio file"):
+        run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "text.txt"), "--prompt", "add a vocal")

@@ -246,10 +246,10 @@ def test_a_flag_takes_the_place_of_a_bad_tag(drawn, tmp_path):
         ("--step-size-ms 60", "at least twice step_size_ms"),
         ("--window-duration-ms 500", "at most padded_duration_ms"),
         ("--max-frequency 30000", "half the sample rate"),
-        ("--min-frequency 10000", "must ascend"),
+        ("--min-frequency 10000", "min must be below max"),
         ("--power-for-image nan", "power_for_image is nan"),
         ("--num-frequencies 4000 --padded-duration-ms 9000", "too fine"),
-        ("--num-frequencies 200 --window-duration-ms 20 --padded-duration-ms 20", "bands hear nothing"),
+        ("--num-frequencies 200 --window-duration-ms 20 --padded-duration-ms 20", "bands contain no FFT bin"),
     ],
 )
 def test_settings_that_make_no_picture_are_refused(drawn, tmp_path, flags, reason):
@@ -287,7 +287,7 @@ def test_a_full_disk_is_one_line(drawn, tmp_path, ending):
     target = tmp_path / f"out.{ending}"
     target.symlink_to("/dev/full")
     work, source = (draw, drawn.with_name("tone.wav")) if ending == "png" else (play, drawn)
-    with pytest.raises(UserError, match="can't write this file .No space left"):
+    with pytest.raises(UserError, match="can't be written .No space left"):
         work(source, target)
 
 

@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,9 @@ import pytest
 import soundfile
 from conftest import RATE, tone
 
-from riffusion import audio
+from riffusion import audio, ffmpeg
 from riffusion.errors import UserError
-from riffusion.mixing import LIMITER_FLOOR, Layers, Placement, mix_song
+from riffusion.mixing import Layers, Placement, mix_song
 
 
 def write_stem(folder: Path, level: float = 0.2, seconds: float = 1.0) -> tuple[Path, np.ndarray]:
@@ -75,7 +76,7 @@ def test_what_the_limiter_may_not_take_is_cut(tmp_path):
     path, _ = write_stem(tmp_path)
     limited, files = mix(tmp_path, tmp_path / "song.wav", path)
     original, painted, part = (integers(files[name], 16) for name in ("input", "painted", "stem"))
-    assert limited.most_db == pytest.approx(-20 * np.log10(LIMITER_FLOOR))
+    assert f"{limited.most_db:.2f}" == "3.00"  # as the README and the table promise: at most 3 dB
     assert limited.samples > 1000
     assert (painted - part == original).all()
     assert painted.max() == 32767
@@ -118,6 +119,32 @@ def test_every_format_is_written_with_its_tags(tmp_path, ending):
             assert (file.samplerate, file.channels) == (RATE, 2)
     heard = audio.load_audio(files["stem"])[0].mean(axis=0)[:RATE]
     assert np.corrcoef(heard, stem[: len(heard)])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
+def test_tags_that_were_read_can_be_written(tmp_path, ending):
+    said = {"title": "Чёрный кот", "artist": "Björk", "album": "", "comment": "x" * 100_000, "date": "2001-05"}
+    metadata = [part for name, text in said.items() for part in ("-metadata", f"{name}={text}")]
+    audio.save_wav(tmp_path / "song.wav", tone(220.0, 0.5), RATE)
+    command = [ffmpeg.binaries()[0], "-v", "error", "-i", tmp_path / "song.wav", *metadata, "-write_id3v1", "1"]
+    subprocess.run([*command, tmp_path / "song.mp3"], check=True)
+    with audio.open_audio(tmp_path / "song.mp3") as recording:
+        tags = audio.read_tags(recording)
+    assert "album" not in tags
+    tags |= {"license": "free", "genre": "\udcff"}
+    carried = audio.carried_tags(tags, tmp_path / f"trial.{ending}", RATE, 1, 16)
+    kept = {"title", "artist", "date"} | {"flac": {"comment", "license"}, "mp3": {"comment"}}.get(ending, set())
+    assert set(carried) - {"comment", "license"} == kept - {"comment", "license"}
+    assert ending != "wav" or "comment" not in carried
+    path = tmp_path / f"painted.{ending}"
+    with audio.open_output(path, RATE, 1, 16, carried) as file:
+        audio.write_integers(file, audio.to_integers(tone(220.0, 0.5)), 16)
+    audio.finish_output(path, carried)
+    told = ffmpeg.probe(path)[0]
+    assert {name: told.tags[name] for name in ("title", "artist", "date")} == {
+        name: said[name] for name in ("title", "artist", "date")
+    }
+    assert told.seconds == pytest.approx(0.5, abs=0.06)
 
 
 def test_what_a_format_cannot_hold_is_said(tmp_path):

@@ -19,7 +19,7 @@ def test_learning_by_heart_is_said_so():
     progress = Progress()
     assert len(progress.look(10, {1: 0.4}, {1: 0.3})) == 1
     lines = progress.look(20, {1: 0.39}, {1: 0.1})
-    assert "learnt by heart: held-out loss is 3.9 times" in lines[1]
+    assert "overfitting: held-out loss is 3.9 times the training loss" in lines[1]
 
 
 def test_progress_survives_a_checkpoint():

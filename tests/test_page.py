@@ -29,6 +29,14 @@ def test_the_page_needs_nothing_but_the_folder():
     assert "url(" not in html
 
 
+def test_the_task_is_a_badge_beside_the_instruction():
+    content = record() | {"task": "extract"}
+    assert '<span class="task">extract</span> add a vocal</p>' in page.samples_page([content], [])
+    earlier = record()
+    earlier["settings"] |= {"task": "remove"}
+    assert '<span class="task">remove</span> add a vocal</p>' in page.samples_page([earlier], [])
+
+
 @pytest.mark.parametrize("pitch", [220, 1760, 7040])
 def test_a_pitch_is_where_the_axis_says(pitch):
     time = np.arange(RATE) / RATE
@@ -56,5 +64,19 @@ def test_a_silent_answer_has_no_figure_and_no_verdict_is_no_badge():
     content = record(**{"edit performed": "-", "stem level dB": None})
     html = page.samples_page([content], results.summary([content]))
     assert "<p>1 sample</p>" in html
-    assert "<td>–</td>" in html
+    assert "<td>-</td>" in html
     assert 'class="verdict' not in html
+
+
+def test_a_page_says_what_its_verdict_measures_and_each_column_once():
+    content = record()
+    html = page.samples_page([content], results.summary([content]))
+    assert "1 of 1 edits performed (by level, activity and sound)" in html
+    assert html.count("<dt>performed %</dt>") == html.count("<dt>active %</dt>") == 1
+    assert "sounds like what was asked for" in html
+
+
+def test_settings_are_shown_to_the_last_digit():
+    content = record()
+    content["settings"]["guidance_rescale"] = 0.1234
+    assert "<td>0.1234</td>" in page.samples_page([content], results.summary([content]))

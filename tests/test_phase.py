@@ -4,7 +4,7 @@ import torch
 
 from riffusion import metrics, stems
 from riffusion.image import mel_from_pixels, pixels_from_mel
-from riffusion.phase import painted_stem
+from riffusion.phase import continued, painted_stem
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
 CONVERTER = SpectrogramConverter()
@@ -117,3 +117,13 @@ def test_a_gpu_gives_what_a_cpu_gives(clip, target):
     expected = painted_stem(CONVERTER, clip["backing"], *pictures, target)
     stem = painted_stem(SpectrogramConverter(device="cuda"), clip["backing"], *pictures, target).cpu()
     assert (mel(stem) - mel(expected)).norm() / mel(expected).norm() < 0.05
+
+
+@pytest.mark.parametrize("rate", [24000, 44100])
+def test_a_continued_stem_crossfades_within_20_ms_at_any_rate(rate):
+    waveform, beginning = torch.zeros(1, rate), torch.ones(1, rate // 2)
+    joined = continued(waveform, beginning, rate)[0].numpy()
+    fading = (joined > 0) & (joined < 1)
+    assert fading.sum() / rate == pytest.approx(0.02, abs=2.5 / rate)
+    assert (joined[: rate // 2 - round(0.02 * rate)] == 1).all()
+    assert (joined[rate // 2 :] == 0).all()

@@ -1,9 +1,13 @@
 import dataclasses
 import json
+import os
+import resource
+import shutil
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ import soundfile
 import torch
 from conftest import RATE, TINY_CLIP, tone, write_song
 from datasets import load_dataset
+from filelock import FileLock
 from PIL import Image
 
 import preprocess_musdb
@@ -128,6 +133,43 @@ def test_one_backing_is_asked_for_several_stems(songs, tmp_path):
     assert all(len(stems) >= 2 for stems in asked.values())
 
 
+def write_parts(folder: Path, names: list[str], seconds: float = 1.3) -> None:
+    folder.mkdir(parents=True)
+    for number, name in enumerate(names):
+        audio.save_wav(folder / f"{name}.wav", tone(80 * 1.12**number, seconds, level=0.03), RATE)
+
+
+def test_a_stem_with_quotes_and_braces_in_its_name_makes_pairs(tmp_path):
+    write_parts(tmp_path / "songs" / "Song", ['12" guitar', "{lead}", "back\\slash"])
+    assert run(tmp_path / "songs", tmp_path / "pairs") == 0
+    for record in records(tmp_path / "pairs"):
+        assert record["painted_stem"] in record["edit_prompt"]
+    assert {record["painted_stem"] for record in records(tmp_path / "pairs")} > {'12" guitar'}
+
+
+def test_a_song_of_many_stems(tmp_path):
+    names = [f"a stem whose name is long, {number}" for number in range(24)]
+    write_parts(tmp_path / "songs" / "Song", names)
+    assert run(tmp_path / "songs", tmp_path / "pairs", "--target", "mix", "--min_level_db", "-40") == 0
+    made = records(tmp_path / "pairs")
+    assert len(made) == 2 * 6
+    assert len({record["backing_stems"] for record in made}) == 4
+    pictures = {(record["clip"], record["edited_image_file_name"]) for record in made}
+    mixes = {(record["clip"], record["backing_stems"], record["task"], record["painted_stem"]) for record in made}
+    assert len(pictures) == len(mixes)
+
+
+def test_a_clip_that_no_backing_suits_is_given_up(tmp_path):
+    names = [f"part {number}" for number in range(16)]
+    write_parts(tmp_path / "songs" / "Song", names, seconds=0.64)
+    audio.save_wav(tmp_path / "songs" / "Song" / "part 0.wav", tone(80, 0.64), RATE)
+    flags = ("--tasks", "add", "--gen_stem", "part 0", "--min_level_db", "39", "--max_level_db", "40")
+    started = time.monotonic()
+    with pytest.raises(UserError, match="no pair was made"):
+        run(tmp_path / "songs", tmp_path / "pairs", *flags)
+    assert time.monotonic() - started < 10  # 32 767 backings would take minutes
+
+
 def test_quiet_parts_are_counted_not_kept(tmp_path):
     half = tone(330, 1.5)
     write_song(
@@ -140,7 +182,7 @@ def test_quiet_parts_are_counted_not_kept(tmp_path):
     not_kept = json.loads((tmp_path / "pairs" / "report.json").read_text())["not kept"]
     assert set(not_kept) == {
         "stems too quiet in a clip",
-        "edits too soft or too loud beside the rest",
+        "edits with a level out of range",
         "edits that change too little of the picture",
     }
     made = records(tmp_path / "pairs")
@@ -301,6 +343,104 @@ def test_one_songs_failure_is_its_own(songs, tmp_path, capsys):
     assert len(load_dataset("imagefolder", data_dir=str(tmp_path / "pairs"))["train"]) == 48
 
 
+def test_any_failure_of_a_song_is_its_own(songs, tmp_path, capsys, monkeypatch):
+    write_song(songs / "two", seconds=0.7)
+    shutil.copy(songs / "two" / "vocals.wav", songs / "two" / "Vocals.wav")
+    for name, error in {
+        "memory": MemoryError(),
+        "disk": OSError(28, "No space left on device"),
+        "bug": KeyError("x"),
+    }.items():
+        (write_song(songs / name) / "bass.wav").unlink()
+        (songs / name / "bass.wav").symlink_to(songs / name / "drums.wav")
+        monkeypatch.setitem(FAILING, str(songs / name), error)
+    monkeypatch.setattr(preprocess_musdb.stems, "mix_down", failing(preprocess_musdb.stems.mix_down))
+    assert run(songs, tmp_path / "pairs") == 2
+    monkeypatch.undo()
+    report = json.loads((tmp_path / "pairs" / "report.json").read_text())
+    assert report["pairs"] == 48
+    reasons = {"two": "both 'vocals'", "memory": "MemoryError", "disk": "No space left", "bug": "KeyError: 'x'"}
+    assert set(report["songs failed"]) == set(reasons)
+    told = capsys.readouterr().err
+    assert told.count("\n") == len(reasons)
+    for song, reason in reasons.items():
+        assert reason in report["songs failed"][song]
+        assert str(songs / song) in report["songs failed"][song]
+        assert report["songs failed"][song] in told
+    shutil.rmtree(songs / "two")
+    assert run(songs, tmp_path / "pairs") == 0  # what was in the way is gone
+    assert len(load_dataset("imagefolder", data_dir=str(tmp_path / "pairs"))["train"]) == 5 * 24
+
+
+FAILING: dict[str, Exception] = {}  # by song, what the machine does to it
+
+
+def failing(work: Callable) -> Callable:
+    """The same work on a machine that fails a few songs."""
+
+    def try_work(song: Song, *rest: object) -> object:
+        if str(song.path) in FAILING:
+            raise FAILING[str(song.path)]
+        return work(song, *rest)
+
+    return try_work
+
+
+def test_songs_have_any_name_and_other_files_are_told(tmp_path):
+    names = ["...And Justice for All", os.fsdecode(b"Bj\xf6rk"), "[live] a*b", "Band - Good"]
+    (tmp_path / "songs").mkdir()
+    for name in names:
+        write_song(tmp_path / "good", seconds=1.4).rename(tmp_path / "songs" / name)
+    good = tmp_path / "songs" / "Band - Good"
+    (good / "vocals.wav").rename(good / "Vocals.WAV")
+    (good / "._Vocals.WAV").write_bytes(bytes.fromhex("00051607000200004d6163204f532058"))
+    mix = sum(audio.load_audio(path)[0] for path in good.iterdir() if not path.name.startswith("."))
+    audio.save_wav(good / "Full.wav", mix, RATE)
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps({"file": "BAND - good.stem.mp4", "edit_prompt": "add a soft female vocal"}) + "\n")
+    assert (
+        run(tmp_path / "songs", tmp_path / "pairs", "--prompt_filepath", str(prompts), "--stems", "VOCALS", "bass") == 0
+    )
+    made = records(tmp_path / "pairs")
+    assert {record["song"] for record in made} == {"...And Justice for All", "Bj%F6rk", "[live] a*b", "Band - Good"}
+    assert {record["painted_stem"] for record in made} == {"vocals", "bass", ""}
+    assert not any("full" in record["backing_stems"] for record in made)
+    assert "add a soft female vocal" in {record["edit_prompt"] for record in made}
+    report = json.loads((tmp_path / "pairs" / "report.json").read_text())
+    assert report["passed over"] == {
+        "Band - Good/._Vocals.WAV": "macOS's notes on another file",
+        "Band - Good/full": "the sum of other stems",
+    }
+    assert len(load_splits(str(tmp_path / "pairs"))["train"]) == len(made)
+    run(tmp_path / "songs", tmp_path / "pairs", "--prompt_filepath", str(prompts), "--stems", "VOCALS", "bass")
+    assert json.loads((tmp_path / "pairs" / "report.json").read_text()) == report
+
+
+def test_another_run_in_the_folder_is_refused_and_harms_nothing(songs, tmp_path):
+    (tmp_path / "pairs").mkdir()
+    refused = pytest.raises(UserError, match="pairs: another run is at work")
+    with FileLock(tmp_path / "pairs" / f"{preprocess_musdb.RUNNING}-0-of-1"), refused:
+        run(songs, tmp_path / "pairs")
+    assert run(songs, tmp_path / "pairs", "--max_examples", "2") == 0
+    assert not list((tmp_path / "pairs").glob(f"{preprocess_musdb.RUNNING}*"))
+
+
+def test_what_is_too_large_for_the_disk_is_one_songs_failure(tmp_path, capsys):
+    write_song(tmp_path / "songs" / "short", seconds=0.7)
+    write_song(tmp_path / "songs" / "long", seconds=3.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))  # a mono song of 1.1 s still fits
+    try:
+        assert run(tmp_path / "songs", tmp_path / "pairs") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {tmp_path}/songs/long: ")
+    assert "can't be written" in told
+    assert told.count("\n") == 1
+    assert {record["song"] for record in records(tmp_path / "pairs")} == {"short"}
+
+
 def test_bad_flags_write_nothing(songs, tmp_path):
     output = tmp_path / "pairs"
     for flags, reason in {
@@ -350,3 +490,29 @@ def test_musdb18s_own_format(tmp_path):
     (tmp_path / "root" / "test" / "song.stem.mp4").symlink_to(example_song().path)
     assert run(tmp_path / "root", tmp_path / "pairs") == 0
     assert {record["song"] for record in records(tmp_path / "pairs" / "test")} == {"song"}
+
+
+def test_stems_that_cancel_or_are_lifted_make_the_pairs_of_plain_ones(tmp_path):
+    names, signal = ("plain", "inverted", "nearly", "lifted"), np.tile(tone(330, 3.0), (2, 1))
+    vocals = [signal, signal * [[1], [-1]], signal * [[-0.99], [1]], signal + 0.4]
+    for name, replaced in zip(names, vocals, strict=True):
+        write_song(tmp_path / name / "Band - Song", vocals=replaced)
+    reports = {}
+    for name in names:
+        output = tmp_path / f"{name}-pairs"
+        assert run(tmp_path / name, output, "--stems", "vocals") == 0
+        reports[name] = json.loads((output / "report.json").read_text())
+    assert reports["plain"]["pairs by edit"]["add vocals"] > 0
+    for name in names:
+        assert reports[name]["pairs by edit"] == reports["plain"]["pairs by edit"], name
+    cancelled, lifted = {"channels that cancel": 1}, {"an offset or a rumble": 1}
+    assert [reports[name]["stems mended"] for name in names] == [{}, cancelled, cancelled, lifted]
+
+
+def test_a_stem_beyond_all_scale_is_its_songs_failure(tmp_path, capsys):
+    song = write_song(tmp_path / "songs" / "Band - Loud")
+    write_song(tmp_path / "songs" / "Band - Song")
+    soundfile.write(song / "bass.wav", 32768 * tone(82.4, 3.0).T, RATE, subtype="FLOAT")
+    assert run(tmp_path / "songs", tmp_path / "pairs") == 2
+    assert "bass.wav: samples are up to 10" in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "pairs" / "report.json").read_text())["songs failed"]) == ["Band - Loud"]

@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +47,7 @@ def test_a_result_is_finished_refused_or_not_there(tmp_path):
     (tmp_path / "other").mkdir()
     assert not results.is_finished(tmp_path / "other", settings, overwrite=False)
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="isn't a finished result"):
+    with pytest.raises(UserError, match="is not a finished result"):
         results.is_finished(tmp_path / "other", settings, overwrite=False)
     assert results.earlier_seed([tmp_path / "other", folder]) == 3
     assert results.earlier_seed([tmp_path / "other"]) is None
@@ -90,10 +94,10 @@ def test_what_is_not_ours_is_neither_shown_nor_replaced(tmp_path):
     results.write_overview(tmp_path)
     results.check_pages(tmp_path)
     (tmp_path / results.PAGE).write_text("<p>my own page</p>")
-    with pytest.raises(UserError, match="isn't ours"):
+    with pytest.raises(UserError, match="was not written by this tool"):
         results.check_pages(tmp_path)
     (tmp_path / results.PAGE).unlink()
-    with pytest.raises(UserError, match="isn't ours"):
+    with pytest.raises(UserError, match="was not written by this tool"):
         results.check_pages(tmp_path)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
@@ -146,3 +150,35 @@ def test_the_page_of_a_search_leads_to_each_of_its_pages(tmp_path):
         assert (tmp_path / cell["picture"]).is_file()
         assert cell["page"] in html
     assert html.index("text-5-image-2/") < html.index("text-10-image-1.5/")
+
+
+def test_a_result_folder_may_lie_on_another_disk(tmp_path):
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    elsewhere = Path(tempfile.mkdtemp(dir=memory))
+    try:
+        (tmp_path / "song").symlink_to(elsewhere)
+        (tmp_path / "other").symlink_to(elsewhere / "not yet there")
+        for name in ("song", "song", "other"):
+            write(tmp_path / name, record())
+            assert results.is_finished(tmp_path / name, record()["settings"], overwrite=False)
+        assert not list(elsewhere.rglob(f"{results.WORKING}*"))
+        assert (tmp_path / "song").is_symlink()
+    finally:
+        shutil.rmtree(elsewhere)
+
+
+def test_results_whose_names_begin_with_dots_or_are_not_utf8_are_on_the_page(tmp_path):
+    write(tmp_path / "...And Justice for All", record())
+    write(tmp_path / os.fsdecode(b"caf\xe9"), record())
+    results.save_failures(tmp_path, {"broken.wav": "broken.wav: holds <no> samples"})
+    results.write_overview(tmp_path)
+    html = (tmp_path / results.PAGE).read_text()
+    assert 'src="...And%20Justice%20for%20All/stem.wav"' in html
+    assert 'src="caf%E9/stem.wav"' in html
+    assert "broken.wav: holds &lt;no&gt; samples" in html
+    assert json.loads((tmp_path / results.FAILURES).read_text()) == {"broken.wav": "broken.wav: holds <no> samples"}
+    results.save_failures(tmp_path, {})
+    results.write_overview(tmp_path)
+    assert "broken.wav" not in (tmp_path / results.PAGE).read_text()

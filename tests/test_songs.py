@@ -1,5 +1,7 @@
 import io
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from conftest import RATE, tone, write_song
 
 from riffusion import audio
 from riffusion.errors import UserError
-from riffusion.songs import find_songs, folder_name, read_song
+from riffusion.songs import find_songs, read_song
 
 
 def test_files_patterns_and_folders(tmp_path):
@@ -32,13 +34,54 @@ def test_files_patterns_and_folders(tmp_path):
         names(str(tmp_path / "empty"))
 
 
-def test_a_song_has_the_name_of_its_link_and_one_that_a_folder_can_have(tmp_path):
+def test_what_holds_sound_is_a_song_whatever_its_name(tmp_path, capsys):
+    sound = encoded(tmp_path)
+    folder = tmp_path / "[live] a*b"
+    folder.mkdir()
+    for name in ("a.wv", "B.WAV", "c.oga", "d", "...e.wav", "._f.wav"):
+        (folder / name).write_bytes(sound)
+    (folder / os.fsdecode(b"g\xe9.webm")).write_bytes(sound)
+    for name in ("._a.wav", "cover.jpg", "list.m3u8"):
+        (folder / name).write_bytes(bytes.fromhex("00051607000200004d6163204f532058") + bytes(4080))
+    (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (tmp_path / "a1b").mkdir()
+    found = ["...e.wav", "._f.wav", "B.WAV", "a.wv", "c.oga", "d", os.fsdecode(b"g\xe9.webm")]
+    assert [path.name for path in find_songs([str(folder)], in_stems=False)] == found
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    for said in ("._a.wav (macOS's notes on another file)", "cover.jpg (no sound)", "gone.wav (a link to nothing)"):
+        assert said in told
+    assert [path.name for path in find_songs([f"{folder}/*.wav"], in_stems=False)] == ["gone.wav"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_broken_song_is_not_passed_over(tmp_path):
+    for name in ("text.wav", "empty.MP3"):
+        (tmp_path / name).write_text("no sound" * (name == "text.wav"))
+    assert [path.name for path in find_songs([str(tmp_path)], in_stems=False)] == ["empty.MP3", "text.wav"]
+    assert find_songs(["x" * 300], in_stems=False) == [Path("x" * 300)]  # told when it is opened
+
+
+def encoded(folder: Path) -> bytes:
+    """A file of sound in a container that its name won't tell."""
+    audio.save_wav(folder / "sound.flac.wav", tone(220, 0.1), RATE)
+    return (folder / "sound.flac.wav").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["...wav", " .wav", ".. .wav", ".wav", "\n.wav", "caf\udce9.wav", "con.wav"])
+def test_a_songs_folder_is_inside_the_results(tmp_path, name):
+    (tmp_path / name).write_bytes(encoded(tmp_path))
+    folder = tmp_path / "out" / read_song(tmp_path / name, None, None, None, tmp_path).name
+    assert folder.parent == tmp_path / "out"
+    assert folder.resolve().parent == (tmp_path / "out").resolve()
+    assert not folder.name.startswith(".")
+    folder.name.encode()
+
+
+def test_a_song_has_the_name_of_its_link(tmp_path):
     audio.save_wav(tmp_path / "store.wav", tone(220, 0.1), RATE)
     (tmp_path / "song.wav").symlink_to(tmp_path / "store.wav")
     assert read_song(tmp_path / "song.wav", None, None, None, tmp_path).name == "song"
-    assert folder_name("a/b\\c\n") == "a-b-c-"
-    assert folder_name("\udcff.") == "?."
-    assert len(folder_name("ü" * 300).encode()) == 200
 
 
 def test_only_songs_in_stems_can_leave_one_out(tmp_path):

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from conftest import TINY_CLIP, write_song
+from conftest import TINY_CLIP, cut, write_original_folder, write_pair_folder, write_song
 from diffusers import PNDMScheduler, StableDiffusionInstructPix2PixPipeline
 from loopback_hub import USER, client_environment, loopback_hub
 from PIL import Image
@@ -100,6 +101,20 @@ def test_the_seeds_command_line_trains_and_uploads_a_model_that_diffusers_loads(
     assert card.startswith("---\nlibrary_name: diffusers")
     assert "| max_train_steps | 2 |" in card
     assert "| output_dir | out |" in card  # nothing of this machine's folders
+
+
+def test_the_card_names_the_data_that_was_used_and_no_figure_that_is_none(pairs, tiny_base, tmp_path):
+    songs_alone = tmp_path / "pairs" / "train"
+    shutil.copytree(pairs / "train", songs_alone)  # nothing is held out
+    output = train(tmp_path / "pairs", tiny_base, tmp_path / "out", "--max_train_steps", "1")
+    card = (output / "README.md").read_text()
+    assert "| train_data_dir | pairs |" in card
+    assert "musdb18-spec-pix2pix" not in card
+    assert "dataset_name" not in json.loads((output / "training.json").read_text())
+    assert "num_train_epochs" not in card
+    cells = [cell.strip() for line in card.splitlines() if line.startswith("| ") for cell in line.split("|")[1:-1]]
+    assert not {"nan", "inf", "None", "-"} & set(cells)
+    assert "held_out_loss" not in cells
 
 
 def test_stopping_and_resuming_changes_no_bit(pairs, tiny_base, tmp_path):
@@ -314,6 +329,31 @@ def test_only_the_newest_checkpoints_stay(pairs, tiny_base, tmp_path):
     assert {path.name for path in output.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}
 
 
+@pytest.mark.parametrize("flags", [(), ("--no_cache", "--dataloader_num_workers", "1")])
+def test_the_original_projects_pairs_are_trained_on(tiny_base, tmp_path, capsys, flags):
+    folder = write_original_folder(tmp_path / "musdb-pix2pix" / "train")
+    output = train(folder, tiny_base, tmp_path / "out", "--max_train_steps", "1", *flags)
+    assert capsys.readouterr().out.count("16-bit integers") == 1
+    facts = model.load_facts(str(output))
+    assert facts.target == "mix" and facts.params.num_frames == 64
+
+
+@pytest.mark.parametrize("flags", [(), ("--no_cache",), ("--dataloader_num_workers", "1")])
+def test_a_damaged_picture_is_named(tiny_base, tmp_path, flags):
+    folder = write_pair_folder(tmp_path / "set" / "train" / "Song", 4)
+    picture = folder / "2_out.png"
+    content = bytearray(picture.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle: its ends are those of a whole one
+    picture.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{picture}: can't read this picture") as error:
+        train(tmp_path / "set", tiny_base, tmp_path / "out", "--max_train_steps", "4", *flags)
+    assert "\n" not in str(error.value)
+    cut(picture)
+    with pytest.raises(UserError, match=f"^{picture}: can't read this picture"):
+        train(tmp_path / "set", tiny_base, tmp_path / "new", *flags)
+    assert not (tmp_path / "new").exists()
+
+
 def test_bad_input_is_one_clear_line(pairs, tiny_base, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="not a model in diffusers' layout"):
@@ -332,3 +372,21 @@ def test_bad_input_is_one_clear_line(pairs, tiny_base, tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as exit_code:
             train_instruct_pix2pix.parse_args(flags)
         assert exit_code.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "offline", "said"),
+    [
+        ("pushed [v2]", False, "can't upload to 'pushed .v2.': Repo id must"),
+        ("model", True, "the Hub can't be reached"),
+    ],
+)
+def test_whether_an_upload_can_succeed_is_asked_before_training(
+    pairs, tiny_base, tmp_path, monkeypatch, name, offline, said
+):
+    if offline:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=said):
+        train(pairs, tiny_base, tmp_path / name, "--push_to_hub", "--max_train_steps", "1")
+    assert not list(tmp_path.rglob("checkpoint-*"))
+    assert not list(tmp_path.rglob("training.json"))

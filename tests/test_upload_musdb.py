@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY_CLIP, write_song
+from conftest import TINY_CLIP, write_original_folder, write_pair_folder, write_song
 from datasets import Dataset, Image, load_dataset
 from huggingface_hub import DatasetCard
 from loopback_hub import HANG_UP, USER, LoopbackHub, client_environment, loopback_hub
@@ -176,6 +176,40 @@ def test_the_card_counts_and_tells_the_flags(pairs, parquet):
         assert {task.strip() for _, task, _, _ in counts} == set(split["task"])
         assert sum(int(count) for _, _, count, _ in counts) == len(split)
     assert "| frame_len_seconds | 0.63 |" in card.text and str(pairs.parent) not in card.text
+    assert "| max_examples | - |" in card.text and "| None |" not in card.text
+
+
+def test_the_original_projects_pairs_are_uploaded(tmp_path, capsys):
+    folder = write_original_folder(tmp_path / "musdb-pix2pix" / "train")
+    write(folder, tmp_path / "parquet")
+    assert capsys.readouterr().out.count("16-bit integers") == 1
+    again = load_dataset(str(tmp_path / "parquet"))["train"]
+    for number, row in enumerate(rows(again)):
+        for kind, column in (("input", "original_image"), ("edited", "edited_image")):
+            assert row[column] == (folder / f"{kind}_image" / f"s{number}_f0_e0.jpg").read_bytes()
+        prompt = f"add a male vocal soft rock melody, number {number}."
+        assert {row[f"{which}_prompt"] for which in ("original", "edit", "edited")} == {prompt}
+    write(tmp_path / "parquet", tmp_path / "once more")
+    assert_same_rows(again, load_dataset(str(tmp_path / "once more"))["train"])
+
+
+def test_a_damaged_picture_is_not_published(tmp_path):
+    folder = write_pair_folder(tmp_path / "set" / "Song")
+    picture = folder / "1_in.png"
+    content = bytearray(picture.read_bytes())
+    content[len(content) // 2] ^= 1
+    for bad in (content, content[:2000]):
+        picture.write_bytes(bad)
+        with pytest.raises(UserError, match=f"^{picture}: can't read this picture"):
+            write(tmp_path / "set", tmp_path / "parquet")
+        assert not list(tmp_path.glob("parquet/data/*.parquet"))
+
+
+@pytest.mark.parametrize("name", ["set [v2]", "a::b", "donn\udce9es"])
+def test_a_folder_of_any_name_is_uploaded(tmp_path, name):
+    folder = write_pair_folder(tmp_path / name / "Song").parent
+    write(folder, tmp_path / "parquet")
+    assert len(load_dataset(str(tmp_path / "parquet"))["train"]) == 3
 
 
 def test_bad_input_is_refused(pairs, tmp_path, capsys):
@@ -269,3 +303,17 @@ def test_xet_is_what_the_client_uses_by_default(hub, tmp_path):
     assert url == f"{hub.url}/datasets/{USER}/things" and hub.private == {f"{USER}/things": True}
     assert hub.branches[f"{USER}/things"]["main"] == {".gitattributes": b"", **files_below(tmp_path / "folder")}
     assert hub.count("xorbs") == 1 and hub.count("PUT /storage") == 0
+
+
+def test_a_name_that_no_dataset_can_have_is_refused_before_anything_is_written(pairs, tmp_path):
+    with pytest.raises(UserError, match="Repo id must"):
+        write(pairs, tmp_path / "parquet", "--repo_id", "mine [v2]")
+    assert not (tmp_path / "parquet").exists()
+
+
+def test_what_a_failed_upload_says_can_be_done(hub, tmp_path):
+    two_files(tmp_path / "folder")
+    hub.refuse("/commit/", 9, 403)
+    assert "the same command goes on with it" in upload(hub, tmp_path, tmp_path / "folder")
+    said = upload(hub, tmp_path, tmp_path / "folder", repo_type="model")
+    assert "the same command with --resume_from_checkpoint latest uploads it" in said

@@ -26,14 +26,14 @@ from riffusion import instructions, model, report
 from riffusion.errors import UserError
 from riffusion.latents import latent_factor
 from riffusion.pair import METADATA
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 
 UNETS = {8: (2, (64, 128, 192, 256)), 16: (1, (96, 160, 256))}  # by latent factor: levels without attention, widths
 GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled with
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--train_data_dir", type=Path, required=True, help="folder with pairs, at any depth")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the checkpoint goes")
     parser.add_argument(

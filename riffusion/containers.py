@@ -1,0 +1,118 @@
+"""What the bytes of wav, FLAC and Ogg files say without being decoded: whose length is certain, and what is damaged."""
+
+import mmap
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import BinaryIO
+
+BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+UNKNOWN_SIZE = 0x7FFFF000  # of sound, and more: what writers put in who can't go back to fill it in
+
+
+@dataclass(frozen=True)
+class Look:
+    """Whether libsndfile reads all of a file's sound, and none but its sound; and what is missing or damaged."""
+
+    plain: bool = False
+    faults: tuple[str, ...] = ()
+
+
+def look(file: BinaryIO) -> Look:
+    """Look at an open file's container: by its content, whatever it is named."""
+    size = os.fstat(file.fileno()).st_size
+    start = after_id3(file)
+    file.seek(start)
+    head = file.read(12)
+    if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
+        return look_at_wav(file, size)
+    if head[:4] == b"fLaC":
+        return look_at_flac(file, start)
+    return look_at_ogg(file) if head[:4] == b"OggS" else Look()
+
+
+def after_id3(file: BinaryIO) -> int:
+    """Where a file goes on behind the ID3v2 tags that some programs put before anything (id3.org, ID3v2.4, 3.1)."""
+    start = 0
+    while True:
+        file.seek(start)
+        head = file.read(10)
+        if len(head) < 10 or head[:3] != b"ID3":
+            return start
+        footer = 10 if head[5] & 0x10 else 0
+        start += 10 + footer + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+
+
+def look_at_wav(file: BinaryIO, size: int) -> Look:
+    """Compare the sound's size in the header (in ds64, of RF64: EBU Tech 3306) with what is there."""
+    long_size = None
+    while len(head := file.read(8)) == 8:
+        name, said = struct.unpack("<4sI", head)
+        place = file.tell()
+        if name == b"ds64":
+            long_size = int.from_bytes(file.read(16)[8:], "little")
+        if name == b"data":
+            if said == 0xFFFFFFFF and long_size:
+                said = long_size
+            there = size - place
+            if said == 0:
+                return Look(plain=there < 8 or int.from_bytes(file.read(8)[4:], "little") == there - 8)
+            if said > there:
+                known = said < UNKNOWN_SIZE or long_size == said
+                return Look(True, (f"breaks off: {there} of {said} bytes of sound are there",) if known else ())
+            file.seek(place + said + said % 2)
+            joined = file.read(4) in (b"RIFF", b"RF64")
+            return Look(True, ("another wav file is joined to it: only the first is read",) if joined else ())
+        file.seek(place + said + said % 2)
+    return Look()
+
+
+def look_at_flac(file: BinaryIO, start: int) -> Look:
+    """A FLAC file's length is certain if its STREAMINFO tells it (RFC 9639, 8.2) and no other is joined to it."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        samples = int.from_bytes(content[start + 21 : start + 26], "big") & 0xFFFFFFFFF
+        place = content.find(b"fLaC", start + 4)
+        while place >= 0 and content[place + 4 : place + 8] not in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
+            place = content.find(b"fLaC", place + 4)
+    if place >= 0:
+        return Look(False, (f"another FLAC file is joined to it at byte {place}: sound may be lost there",))
+    return Look(samples > 0)
+
+
+def look_at_ogg(file: BinaryIO) -> Look:
+    """Walk over all pages (RFC 3533, 6) with their checksums; libsndfile reads one Vorbis stream, if it is whole."""
+    streams, damaged, ended, place = [], [], False, 0
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        while 0 <= place < len(content):
+            if page := read_page(content, place):
+                ended = bool(page[5] & 4)
+                if page[5] & 2:
+                    streams.append(page[27 + page[26] :][:7])
+                place += len(page)
+                continue
+            following = content.find(b"OggS", place + 1)
+            if following < 0:
+                ended = ended and content[place : place + 4] != b"OggS"  # else what is behind the last page is no sound
+            else:
+                damaged.append(place)
+            place = following
+    faults = [f"damaged at byte {place}: sound is lost there" for place in damaged[:1]]
+    if not ended:
+        faults.append("breaks off: its last page isn't there")
+    return Look(streams == [b"\x01vorbis"] and not faults, tuple(faults))
+
+
+def read_page(content: mmap.mmap, place: int) -> bytes:
+    """The Ogg page at this place; nothing if it isn't whole, or its checksum is wrong."""
+    head = content[place : place + 27]
+    if len(head) < 27 or head[:4] != b"OggS":
+        return b""
+    lengths = content[place + 27 : place + 27 + head[26]]
+    page = content[place : place + 27 + len(lengths) + sum(lengths)]
+    if len(page) < 27 + head[26] + sum(lengths):
+        return b""
+    # Ogg's checksum is zlib's polynomial with the bits the other way round, from 0 and not inverted
+    turned = (page[:22] + bytes(4) + page[26:]).translate(BIT_REVERSED)
+    checksum = zlib.crc32(turned, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return page if checksum.to_bytes(4, "big").translate(BIT_REVERSED) == page[22:26] else b""
