@@ -11,10 +11,11 @@ A task that takes something away would destroy a song if it was guessed, so it n
    plural. The longest verb counts, in one piece or around its part: "drop the bass in" adds.
 4. Without a verb: "no X", "without X", "minus X", "everything but X", "X-free", "X out", "X must go", "instrumental"
    and "karaoke" remove; "only X", "just the X", "X alone", "X without the rest" and "a cappella" extract.
-   "A" and "some" speak of something new, so "just a flute" adds.
+   "A" and "some" speak of something new, so "just a flute" adds; and so does what describes a part by others that it
+   isn't: "female singer only, no choir", "strings, no brass".
 5. A negated verb takes nothing away: "don't remove the drums" keeps. "I don't want the drums" is "no drums".
 6. What is said of the rest changes nothing beside another task ("and keep the rest"); "mute the rest" makes an
-   extract of "keep the vocals".
+   extract of "keep the vocals", and so does "lose the band".
 7. A verb with one letter wrong, missing, too many or in another's place is read if it has four letters and a known part
    follows that has "the" or stands bare.
 8. Several tasks, changes of a part ("louder", "replace") and clauses without any of this are "add", with a warning.
@@ -70,6 +71,7 @@ INDEFINITE = {
     "few",
 }
 REST = {"rest", "else", "other", "others", "remaining", "remainder", "anything", "backing", "instruments"}
+BAND = {"band", "music", "instruments", "backing", "accompaniment", "instrumental", "instrumentals"}
 PRONOUNS = {"it", "them", "him", "her", "those", "these"}
 PARTICIPLES = {"sung", "played", "recorded", "kept", "full", "drenched"}
 WITHOUT = {"without", "minus", "sans", "w/o", "lacking"}
@@ -115,7 +117,8 @@ REWRITTEN = (
     (r"\bw/o\b|\bwith no\b", "without"),
     (r"\ba[ -]?c+ap+el+a\b", "acappella"),
     (r"\b(except for|apart from|aside from|other than|besides|excluding|save for|except|bar)\b", "except"),
-    (r"\b(everything|nothing|all|anything|everyone) but\b", r"\1 except"),
+    (r"\beverything[ -](except|but)[ -]the[ -](kitchen sink|girl)\b", "many"),
+    (r"\b(everything|nothing|all|anything|everyone)( gone| out| off| muted| removed)? but\b", r"\1\2 except"),
     (r"\b(by (itself|themselves|himself|herself)|on (its|their|his|her) own|in isolation|solely)\b", "alone"),
     (r"\b(has|have|needs?|got|must|should) (to )?go\b", "must go"),
     (r"\bjust\b", "only"),
@@ -164,18 +167,23 @@ def read_instruction(prompt: str) -> Reading:
 def _decide(said: list[str]) -> Reading:
     """One task from what all clauses say."""
     found = {kind for kind in said if kind in ("add", "change", *TAKING)}
-    if "only bare" in said:  # "only the drums" speaks of what is there, "just strings and a harp" of what shall be
-        found.add("add" if "a part" in said else "extract")
-    if "drop rest" in said and {"keep part", "the part", "extract"} & set(said):
+    new = {"new part", "asked"} & {*said}
+    if "only bare" in said:  # so begin "just strings and a harp" and "female singer only, no choir"
+        found.add("add" if new or {"a part", "absent", "no", "not"} & {*said} else "extract")
+    if "drop band" in said:  # which is the rest beside "keep the singer"
+        found.add("extract" if "keep part" in said else "remove")
+    if "drop rest" in said and {"keep part", "the part", "parts", "extract", "only bare"} & {*said}:
         found = (found - {"remove"}) | {"extract"}
-    elif "must go" in said and "the part" in said and not found:
+    elif "must go" in said and {"the part", "parts"} & {*said} and not found:
         found = {"remove"}
-    elif "nothing else" in said and "the part" in said and not found:
+    elif "nothing else" in said and {"the part", "parts"} & {*said} and not found:
         found = {"extract"}
     if {"absent", "without"} & {*said} and "extract" not in found:
         found.add("remove")
-    new = {"a part", "asked"}
-    if said[:1] and next((kind for kind in said if kind), "") in new or ("absent" in said and new & {*said}):
+    first = next((kind for kind in said if kind), "")
+    lacks = ("absent" in said and new) or ("without" in said and "asked" in said)
+    described = "absent" in said and "parts" in said[: said.index("absent")]  # "strings, no brass"
+    if first in ("a part", "new part", "asked") or lacks or described:
         found.add("add")
     if len(found) > 1:
         return Reading("add", f"it asks for several things ({', '.join(sorted(found))})")
@@ -183,7 +191,7 @@ def _decide(said: list[str]) -> Reading:
         return Reading("add", "parts can be added, removed or extracted, but not changed")
     if found:
         return Reading(min(found), "" if found != {"add"} or {"add", "asked"} & {*said} else NO_VERB)
-    if {"keep", "not", "keep part"} & set(said):
+    if {"keep", "not", "keep part"} & {*said} and not new:
         return Reading("keep")
     return Reading("add", "" if "asked" in said else NO_VERB)
 
@@ -218,21 +226,32 @@ def _read_clause(clause: list[str], part_before: bool) -> str:
         if kind := rule(rest):
             return kind
     heard = _skip_hearing(rest)
-    if "only" in [*opened, *rest[: len(rest) - len(heard)]] and not _verb(heard):
+    before = [*opened, *rest[: len(rest) - len(heard)]]
+    if "only" in before and not {"you", "like"} & {*before[before.index("only") + 1 :][:1]} and not _verb(heard):
         phrase = _noun_phrase(heard)
         if phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown"):
             return "only bare" if phrase.article == "bare" else "extract"
-    if heard != rest and heard[:1] == ["the"] and heard[1:2] in (["isolated"], ["soloed"]):
+    if heard != rest and heard[:1] == ["the"] and (heard[1:2] in (["isolated"], ["soloed"]) or _is_stem(heard)):
         return "extract"
     if rest[0] == "no":
-        phrase = _noun_phrase([word for word in rest[1:] if word != "more"])
+        words = [word for word in rest[1:] if word != "more"]
+        phrase = _noun_phrase(words)
         if phrase.noun in PARTS:
-            return "absent"
-        return "keep" if rest[1:2] and _singular(rest[1]) in ("change", "edit", "alteration", "modification") else ""
+            after = words[phrase.length :]
+            return "" if "yet" in after or any(_is_part(word) for word in after) else "absent"
+        if phrase.noun == "rest":
+            return "nothing else"
+        return "keep" if rest[1:2] and _singular(rest[1]) in ("change", "edit", "alteration", "modification") else "no"
     purpose = {"i", "we", "i'd", "i'll"} & {*opened} and not {"you", "mind"} & {*opened}
     if kind := _read_verb(rest, part_before):
         return "" if purpose and kind == "add" and rest[0] not in ("add",) else kind
     return _read_state(_skip_hearing(rest)) or _read_nouns(clause, rest)
+
+
+def _is_stem(words: list[str]) -> bool:
+    """Whether some words are "the vocal stem" and nothing more."""
+    phrase = _noun_phrase(words)
+    return phrase.is_known and _singular(words[phrase.length - 1]) == "stem"
 
 
 def _skip_openers(clause: list[str]) -> tuple[list[str], list[str]]:
@@ -298,6 +317,8 @@ def _read_except(rest: list[str]) -> str:
         return ""
     verb = _verb(rest)
     taken = verb[0] if verb else ""
+    if any(word in _words("remove", "states") or word in ("removed", "muted") for word in rest[:place]):
+        taken = "remove"
     everything = {"everything", "all", "anything", "instruments", "music", "other", "every", "song", "track"} & {
         *rest[:place]
     }
@@ -338,6 +359,9 @@ def _read_verb(rest: list[str], part_before: bool) -> str:
         task, doubtful, typo, after = around[0], False, around[3], after[1:]
     if not task or _forms().get(rest[0], ("", ""))[1] == "past":
         return ""
+    if task in ("remove", "change") and ("to", "only") in zip(rest, rest[1:], strict=False):
+        phrase = _noun_phrase(rest[rest.index("only") + 1 :])
+        return "extract" if phrase.article == "the" and phrase.noun in PARTS else "change"
     if task == "extract" or task == "remove":
         return _read_taking(task, doubtful, typo, phrase, after, rest, part_before)
     if task == "change":
@@ -370,8 +394,12 @@ def _read_taking(
         return "change"
     if phrase.article == "it":
         return task if part_before and not (doubtful and after) else ""
+    band = phrase.article == "the" and {*rest[: len(rest) - len(after)]} & BAND
+    if task == "remove" and band and not typo:
+        return "drop band" if phrase.noun in PARTS else "drop rest"
     if not doubtful and not typo:
-        fits = phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown")
+        told = phrase.noun == "unknown" and not _names_new_part(after)
+        fits = phrase.is_known or (phrase.article == "the" and told)
         return task if fits or (phrase.article == "a" and phrase.noun in PARTS and rest[1] != "more") else ""
     placed = bool(after) and (after[0] in PLACING or (after[0] == "in" and {*after[1:2]} <= PLACED))
     if doubtful and placed:
@@ -381,8 +409,15 @@ def _read_taking(
     return task if (phrase.article == "the" and phrase.is_known) or bare else ""
 
 
+def _names_new_part(words: list[str]) -> bool:
+    """Whether some words speak of "a part": "with a ukulele"."""
+    return bool({*words} & INDEFINITE) and any(_is_part(word) for word in words)
+
+
 def _read_keeping(phrase: _Phrase, after: list[str], rest: list[str]) -> str:
     """ "Keep the drums", "keep it as it is", "keep only the drums", "leave the drums alone"."""
+    if "only" not in rest and _names_new_part(after):
+        return "asked"
     if "only" in rest[1:3] and _noun_phrase(_skip_hearing(rest)).article != "a":
         return "extract" if _noun_phrase(_skip_hearing(rest)).noun in (*PARTS, "unknown") else ""
     if phrase.is_known and _base(rest[0]) != "leave" and after[:1] in (["alone"], ["only"]):
@@ -412,10 +447,12 @@ def _read_state(words: list[str]) -> str:
         return ""  # "the drums drop out"
     somewhere = after[1:2] in (["in"], ["on"]) and (phrase.article == "bare" or after[0] == "only")
     tail = _words("versions") | {"completely", "away", "at", "entirely", "altogether"}
+    if after[1:2] in (["of"], ["from"]):  # "out of the song", and not "out of tune"
+        somewhere |= _noun_phrase(after[2:]).noun != "whole" and after[2:3] not in (["here"], ["there"])
     ends = len(after) == 1 or (after[1] in tail and not somewhere)
     for task in TAKING:
         if after[0] in _words(task, "states") and ends:
-            return task
+            return "only bare" if after[0] == "only" and phrase.article == "bare" else task
         verb = _verb(after)
         if verb and verb[0] == task and _forms().get(after[0], ("", ""))[1] == "past":
             return task
@@ -431,7 +468,8 @@ def _read_nouns(clause: list[str], rest: list[str]) -> str:
         return "keep"
     phrase = _noun_phrase(rest)
     if rest[0] == "nothing":
-        return "nothing else" if "else" in rest else "keep"
+        said_only = all(word in _words("stops") or word in _words("openers") for word in rest[1:])
+        return "nothing else" if "else" in rest else "keep" if said_only else ""
     if rest[0] in WITHOUT:
         return ""
     known = any(_is_part(word) for word in clause)
@@ -440,7 +478,9 @@ def _read_nouns(clause: list[str], rest: list[str]) -> str:
     if {*clause} & _words("add", "signs") and {*clause} & INDEFINITE:
         return "asked"
     if phrase.is_known and phrase.noun == "parts" and phrase.length == len(rest):
-        return "the part"
+        return "parts"
+    if phrase.article == "a" and phrase.noun in PARTS:
+        return "new part"
     return "a part" if known or phrase.article == "a" else ""
 
 
