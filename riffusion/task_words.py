@@ -36,80 +36,6 @@ PARTS = (
     "parts",
     "described",
 )  # one in the singular, in the plural, and one with words that tell it from others
-CONJUNCTIONS = {"and", "then", "but", "plus", "while", "or", "whilst", "&"}
-DEFINITE = {
-    "the",
-    "that",
-    "those",
-    "these",
-    "this",
-    "my",
-    "his",
-    "her",
-    "our",
-    "your",
-    "their",
-    "its",
-    "teh",
-    "th",
-    "da",
-}
-ALL = {"all", "both", "every", "any", "each", "of", "me", "us"}
-INDEFINITE = {
-    "a",
-    "an",
-    "some",
-    "another",
-    "one",
-    "more",
-    "new",
-    "extra",
-    "additional",
-    "two",
-    "three",
-    "several",
-    "few",
-}
-REST = {"rest", "else", "other", "others", "remaining", "remainder", "anything", "backing", "instruments"}
-BAND = {"band", "music", "instruments", "backing", "accompaniment", "instrumental", "instrumentals"}
-PRONOUNS = {"it", "them", "him", "her", "those", "these"}
-PARTICIPLES = {"sung", "played", "recorded", "kept", "full", "drenched"}
-WITHOUT = {"without", "minus", "sans", "w/o", "lacking"}
-PLACING = {"into", "onto", "over", "under", "underneath", "beneath", "behind", "on"}
-PLACED = {"at", "on", "here", "there", "over", "with", "after", "please", "now", "under", "when"}  # after "in"
-PARTLY = {"a", "an", "half", "slightly", "short", "loose", "louder", "quieter", "softer", "bit", "little", "to"}
-PLACES = {"in", "from", "for", "on", "with", "of", "throughout", "at", "during"}
-AUXILIARIES = {"should", "must", "has", "have", "needs", "need", "is", "are", "be", "been", "can", "could", "get"}
-AUXILIARIES |= {
-    "sound",
-    "like",
-    "gets",
-    "to",
-    "would",
-    "will",
-    "being",
-    "completely",
-    "entirely",
-    "altogether",
-    "all",
-    "totally",
-}
-IRREGULAR = {
-    "take": "took taken",
-    "get": "got gotten",
-    "cut": "cut",
-    "leave": "left",
-    "lose": "lost",
-    "hide": "hid hidden",
-}
-IRREGULAR |= {
-    "throw": "threw thrown",
-    "do": "did done",
-    "bring": "brought",
-    "keep": "kept",
-    "shut": "shut",
-    "go": "gone",
-}
 REWRITTEN = (
     (r"[’`´]", "'"),
     (r"\b(do|does|did|should|would|could|ca|wo)n['o]?t\b", r"\1 not"),
@@ -206,7 +132,7 @@ def _clauses(prompt: str) -> list[list[str]]:
         text = re.sub(pattern, words, text)
     clauses: list[list[str]] = [[]]
     for token in re.findall(r"[\w']+(?:-[\w']+)*|[^\w\s()\"“”]|\n", text):
-        if token in CONJUNCTIONS or not re.match(r"\w|'", token):
+        if token in _words("conjunctions") or not re.match(r"\w|'", token):
             clauses.append([])
         else:
             clauses[-1].append(token)
@@ -259,7 +185,12 @@ def _skip_openers(clause: list[str]) -> tuple[list[str], list[str]]:
     openers, place = _words("openers") | {"not", "only"}, 0
     while place < len(clause):
         word, after = clause[place], clause[place + 1 :]
-        if word in PLACES and after[:1] and after[0] in DEFINITE and set(after[1:2]) <= _words("whole"):
+        if (
+            word in _words("places")
+            and after[:1]
+            and after[0] in _words("definite")
+            and set(after[1:2]) <= _words("whole")
+        ):
             place += 1 + len(after[:2])
         elif (_verb(clause[place:]) or ("",))[0] in TAKING:
             break
@@ -290,14 +221,19 @@ def _read_negated(opened: list[str], rest: list[str]) -> str:
 
 def _read_without(rest: list[str]) -> str:
     """ "The same without the drums", "minus the vocals", "the voice without the rest"."""
-    place = next((place for place, word in enumerate(rest) if word in WITHOUT), None)
+    place = next((place for place, word in enumerate(rest) if word in _words("without")), None)
     if place is None:
         return ""
     before, without = rest[:place], _noun_phrase(rest[place + 1 :])
     if place + 1 < len(rest) and _verb(rest[place + 1 :]):
         return "" if before else "not"  # without removing
     neutral = (
-        _words("whole") | _words("hear") | _words("versions") | _words("openers") | DEFINITE | {"sound", "a", "do"}
+        _words("whole")
+        | _words("hear")
+        | _words("versions")
+        | _words("openers")
+        | _words("definite")
+        | {"sound", "a", "do"}
     )
     if without.noun == "rest" or (
         {"music", "instruments", "band"} & {*rest[place + 1 :]} and _noun_phrase(before).is_known
@@ -332,12 +268,12 @@ def _read_versions(rest: list[str]) -> str:
     words = [
         word for word in _skip_hearing(rest) if word not in ("into", "proper", "full", "clean", "pure", "completely")
     ]
-    words = words[1:] if words and words[0] in DEFINITE | INDEFINITE else words
+    words = words[1:] if words and words[0] in _words("definite") | _words("indefinite") else words
     while words and words[0] in _words("whole") - {"one"} and len(words) > 1:
         words = words[1:]
     words = [word for word in words if word not in ("into", "a", "an", "the")]
     if not words or not all(
-        word in _words("versions") or word in DEFINITE for word in words[1 + (words[1:2] == ["free"]) :]
+        word in _words("versions") or word in _words("definite") for word in words[1 + (words[1:2] == ["free"]) :]
     ):
         return ""
     word = words[0]
@@ -376,7 +312,7 @@ def _read_verb(rest: list[str], part_before: bool) -> str:
 def _is_particle(words: list[str]) -> bool:
     """Whether the first word belongs to a verb before it: "drop the bass in", and not "in a low register"."""
     if words[0] in ("in", "on"):
-        return {*words[1:2]} <= PLACED
+        return {*words[1:2]} <= _words("placed")
     return words[0] not in ("up", "down") or words[1:2] != ["in"]
 
 
@@ -389,19 +325,21 @@ def _read_taking(
     if phrase.noun == "nothing":
         return "keep"
     after = after[1:] if after[:1] == ["down"] and after[1:] else after
-    partly = bool(after) and (after[0] in PARTLY or (after[0] == "by" and re.match(r"\d|half", " ".join(after[1:]))))
+    partly = bool(after) and (
+        after[0] in _words("partly") or (after[0] == "by" and re.match(r"\d|half", " ".join(after[1:])))
+    )
     if partly and (doubtful or "down" in rest or {"bit", "little", "slightly"} & {*after}):
         return "change"
     if phrase.article == "it":
         return task if part_before and not (doubtful and after) else ""
-    band = phrase.article == "the" and {*rest[: len(rest) - len(after)]} & BAND
+    band = phrase.article == "the" and {*rest[: len(rest) - len(after)]} & _words("band")
     if task == "remove" and band and not typo:
         return "drop band" if phrase.noun in PARTS else "drop rest"
     if not doubtful and not typo:
         told = phrase.noun == "unknown" and not _names_new_part(after)
         fits = phrase.is_known or (phrase.article == "the" and told)
         return task if fits or (phrase.article == "a" and phrase.noun in PARTS and rest[1] != "more") else ""
-    placed = bool(after) and (after[0] in PLACING or (after[0] == "in" and {*after[1:2]} <= PLACED))
+    placed = bool(after) and (after[0] in _words("placing") or (after[0] == "in" and {*after[1:2]} <= _words("placed")))
     if doubtful and placed:
         return ""
     bare = phrase.article == "bare" and (phrase.noun == "parts" or not doubtful) and phrase.length <= 2
@@ -411,7 +349,7 @@ def _read_taking(
 
 def _names_new_part(words: list[str]) -> bool:
     """Whether some words speak of "a part": "with a ukulele"."""
-    return bool({*words} & INDEFINITE) and any(_is_part(word) for word in words)
+    return bool({*words} & _words("indefinite")) and any(_is_part(word) for word in words)
 
 
 def _read_keeping(phrase: _Phrase, after: list[str], rest: list[str]) -> str:
@@ -437,7 +375,7 @@ def _read_state(words: list[str]) -> str:
         return ""
     if phrase.article == "the" and words[-2:] == ["must", "go"]:
         return "remove"
-    while after and (after[0] in AUXILIARIES or (after[0].endswith("ly") and after[0] != "only")):
+    while after and (after[0] in _words("auxiliaries") or (after[0].endswith("ly") and after[0] != "only")):
         after = after[1:]
     if not after or (phrase.article == "bare" and phrase.noun != "parts" and after[0] == "alone"):
         return ""
@@ -470,12 +408,12 @@ def _read_nouns(clause: list[str], rest: list[str]) -> str:
     if rest[0] == "nothing":
         said_only = all(word in _words("stops") or word in _words("openers") for word in rest[1:])
         return "nothing else" if "else" in rest else "keep" if said_only else ""
-    if rest[0] in WITHOUT:
+    if rest[0] in _words("without"):
         return ""
     known = any(_is_part(word) for word in clause)
     if phrase.article == "the" and phrase.noun != "whole":
         return "the part"
-    if {*clause} & _words("add", "signs") and {*clause} & INDEFINITE:
+    if {*clause} & _words("add", "signs") and {*clause} & _words("indefinite"):
         return "asked"
     if phrase.is_known and phrase.noun == "parts" and phrase.length == len(rest):
         return "parts"
@@ -486,20 +424,24 @@ def _read_nouns(clause: list[str], rest: list[str]) -> str:
 
 def _noun_phrase(words: list[str]) -> _Phrase:
     """The noun phrase that some words begin with."""
-    if words[:1] and words[0] in PRONOUNS and (len(words) == 1 or words[1] in _words("stops")):
+    if words[:1] and words[0] in _words("pronouns") and (len(words) == 1 or words[1] in _words("stops")):
         return _Phrase("it", "whole" if words[0] == "it" else "", 1)
     place, article = 0, "bare"
-    while place < len(words) and words[place] in DEFINITE | INDEFINITE | ALL | {"only"}:
+    while place < len(words) and words[place] in _words("definite") | _words("indefinite") | _words("quantifiers") | {
+        "only"
+    }:
         word = words[place]
-        article = "the" if word in DEFINITE or (article == "the" and word in ALL) else article
-        article = "a" if word in INDEFINITE and article != "the" else article
+        article = (
+            "the" if word in _words("definite") or (article == "the" and word in _words("quantifiers")) else article
+        )
+        article = "a" if word in _words("indefinite") and article != "the" else article
         place += 1
     first = place
     while place < len(words) and not _ends_phrase(words, first, place):
         place += 1
     nouns = words[first:place]
     if not nouns:
-        alone = words[:1] and (words[0] in PRONOUNS or words[0] in ("this", "all"))
+        alone = words[:1] and (words[0] in _words("pronouns") or words[0] in ("this", "all"))
         length = 1 if alone else first
         noun = "whole" if words[:1] in (["this"], ["it"], ["all"]) else ""
         return _Phrase("it" if alone else "", noun, length)
@@ -510,9 +452,9 @@ def _ends_phrase(words: list[str], first: int, place: int) -> bool:
     """Whether a word can't belong to the noun phrase that began at `first`; participles follow a noun."""
     word = words[place]
     past = _forms().get(word, ("", ""))[1] == "past"
-    if place > first and (word in PARTICIPLES or past or (word.endswith("ing") and not _is_part(word))):
+    if place > first and (word in _words("participles") or past or (word.endswith("ing") and not _is_part(word))):
         return any(_is_part(earlier) for earlier in words[first:place])
-    return word in _words("stops") or word in WITHOUT
+    return word in _words("stops") or word in _words("without")
 
 
 def _noun_kind(nouns: list[str]) -> str:
@@ -520,8 +462,8 @@ def _noun_kind(nouns: list[str]) -> str:
     head = nouns[-1]
     if "nothing" in nouns or nouns[0] == "no":
         return "nothing"
-    if {*nouns} & REST and not any(
-        _is_part(word) for word in nouns if word not in REST | {"instrument", "parts", "part"}
+    if {*nouns} & _words("rest") and not any(
+        _is_part(word) for word in nouns if word not in _words("rest") | {"instrument", "parts", "part"}
     ):
         return "rest"
     if any(_is_part(word) for word in nouns):
@@ -622,7 +564,7 @@ def _forms() -> dict[str, tuple[str, str]]:
         stem = base.removesuffix("e") if not base.endswith(("ee", "oe")) else base
         doubled = base + base[-1] if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", base) else stem
         forms |= {f"{doubled}ing": (base, "ing"), f"{doubled}ed": (base, "past")}
-        forms |= dict.fromkeys(IRREGULAR.get(base, "").split(), (base, "past"))
+        forms |= dict.fromkeys(_lexicon()["irregular"].get(base, "").split(), (base, "past"))
     return forms | {verb.split()[0]: (verb.split()[0], "base") for verb in [*_verbs(), *_lexicon()["hear"]]}
 
 
@@ -630,4 +572,6 @@ def _forms() -> dict[str, tuple[str, str]]:
 def _known() -> frozenset[str]:
     """Words that are spelt as they should be."""
     groups = ("openers", "whole", "versions", "stops", "not_parts", "hear")
-    return frozenset().union(*(_words(group) for group in groups), _words("add", "signs"), REST, AUXILIARIES)
+    return frozenset().union(
+        *(_words(group) for group in groups), _words("add", "signs"), _words("rest"), _words("auxiliaries")
+    )
