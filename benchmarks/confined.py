@@ -34,6 +34,7 @@ def confined(work: Callable[[], None], place: Path, seconds: float) -> str:
             traceback.print_exc()
         finally:
             sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(status)
     try:
         return wait_for(child, seconds)

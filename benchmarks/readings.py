@@ -82,7 +82,7 @@ def look(path: Path, place: Path, args: argparse.Namespace, *more: str) -> tuple
 
     def read(parsed: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() as scratch:
-            (song,) = inference.find_sources(SpectrogramParams(), Path(scratch), parsed)
+            song = inference.find_song(path, SpectrogramParams(), Path(scratch), parsed)
             heard.append(Sound.of(np.concatenate(list(song.recording.blocks()), axis=1), song.rate))
         return 0
 
@@ -148,7 +148,7 @@ def open_samples(root: Path, place: Path, args: argparse.Namespace) -> tuple[int
 
     def read(parsed: argparse.Namespace) -> int:
         params = SpectrogramParams(num_frames=64)
-        for sample in inference.find_sources(params, place / "tmp", parsed):
+        for sample in inference.find_sources(params, place / "tmp", {}, parsed):
             rows.append([odd_pairs.digest(sample.original), odd_pairs.digest(sample.edited), sample.prompt])
         return 0
 
