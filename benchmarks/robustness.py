@@ -147,7 +147,7 @@ def run_cases(measure: str, folder: Path, args: argparse.Namespace) -> dict[str,
     workers = [subprocess.Popen([*command, str(number)]) for number in range(args.workers)]
     if any([worker.wait() for worker in workers]):
         raise UserError("a worker of this benchmark ended with an error")
-    files = [folder / f"outcomes-{number}.json" for number in range(args.workers)]
+    files = [folder / f"outcomes-{measure}-{number}.json" for number in range(args.workers)]
     return {name: Outcome(**told) for file in files for name, told in report.load_json(file).items()}
 
 
@@ -175,15 +175,15 @@ def work(folder: Path, number: int) -> int:
     """Run a worker's share of the cases, each in a fork of this process, and write down their outcomes."""
     args = argparse.Namespace(**report.load_json(folder / "settings.json"))
     torch.set_num_threads(1)
-    outcomes = {}
-    share = plan(args.measure[0], args)[number :: args.workers]
-    for case in tqdm(share, args.measure[0], unit="case", disable=number > 0):
+    measure, outcomes = args.measure[0], {}
+    share = plan(measure, args)[number :: args.workers]
+    for case in tqdm(share, measure, unit="case", disable=number > 0):
         place = folder / "cases" / case.name
         run = run_case(case, folder, place, args)
         outcomes[case.name] = asdict(judge(case, run))
         if not args.keep:
             shutil.rmtree(place, ignore_errors=True)
-    report.save_json(folder / f"outcomes-{number}.json", outcomes)
+    report.save_json(folder / f"outcomes-{measure}-{number}.json", outcomes)
     return 0
 
 

@@ -21,6 +21,7 @@ GAP_SECONDS = 0.005  # between frames, beyond what containers round
 TAGS = ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "track")
 ENTRIES = "stream=codec_name,sample_fmt,sample_rate,channels,bits_per_raw_sample,bits_per_sample,duration"
 ENTRIES += ":stream_tags:format=format_name,duration,nb_streams:format_tags"
+CHECKSUMS = ("-err_detect", "crccheck")  # of frames, which FLAC's and TTA's decoders otherwise pass over
 PCM = {16: "pcm_s16le", 24: "pcm_s24le", 32: "pcm_s32le"}
 
 
@@ -131,7 +132,7 @@ def decode(source: Path, outputs: Sequence[tuple[int, Stream, Path]], name: Path
 
     Raises UserError that says `name` if they can't be decoded, last too long, or there is no room.
     """
-    command = [str(binaries()[0]), "-nostdin", "-y", "-v", "error", "-i", f"file:{source}"]
+    command = [str(binaries()[0]), "-nostdin", "-y", "-v", "error", *CHECKSUMS, "-i", f"file:{source}"]
     for number, stream, path in outputs:
         kept = ["-map", f"0:a:{number}", "-c:a", stream.codec, "-t", str(MOST_SECONDS + 1), "-fs", str(MOST_BYTES)]
         command += [*kept, "-rf64", "auto", "-f", "wav", f"file:{path}"]
@@ -181,10 +182,10 @@ def first_damage(source: Path, number: int) -> float | None:
 
     It decodes the stream once more, that far. None if the frames are whole.
     """
-    asked = ["-v", "error", "-select_streams", f"a:{number}", "-show_log", "16", "-of", "default"]
+    asked = ["-v", "error", *CHECKSUMS, "-select_streams", f"a:{number}", "-show_log", "16", "-of", "default"]
     asked += ["-show_entries", "frame=pts_time,duration_time,pkt_duration_time:log=message", f"file:{source}"]
     nowhere = subprocess.DEVNULL
-    end, frame = math.nan, dict[str, str]()
+    place, following, frame = 0.0, math.nan, dict[str, str]()  # how far it is whole, and where the next frame begins
     command = [str(binaries()[1]), *asked]
     with subprocess.Popen(command, stdin=nowhere, stdout=subprocess.PIPE, stderr=nowhere) as process:
         assert process.stdout is not None
@@ -193,10 +194,16 @@ def first_damage(source: Path, number: int) -> float | None:
             frame[name] = value
             if name != "[/FRAME]":
                 continue
-            start = float(frame.get("pts_time", "nan").replace("N/A", "nan"))
-            if "message" in frame or start - end > GAP_SECONDS:
+            start, length = _seconds(frame, "pts_time"), _seconds(frame, "duration_time", "pkt_duration_time")
+            if "message" in frame or abs(start - following) > GAP_SECONDS:
                 process.kill()
-                return start if math.isnan(end) else end
-            length = frame.get("duration_time") or frame.get("pkt_duration_time") or "nan"
-            end, frame = start + float(length.replace("N/A", "nan")), {}
+                return place
+            following, frame = start + length, {}
+            if not math.isnan(length):
+                place = place + length if math.isnan(start) else following
     return None
+
+
+def _seconds(frame: dict[str, str], *names: str) -> float:
+    """The first of some entries that says a time, NaN if none does."""
+    return next((float(frame[name]) for name in names if frame.get(name, "N/A") != "N/A"), math.nan)

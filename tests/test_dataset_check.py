@@ -103,6 +103,14 @@ def test_ours_among_the_originals_are_of_two_targets(tmp_path):
     assert told in refusal(tmp_path / "set", tmp_path / "cache")
 
 
+def test_a_target_that_is_no_text_is_named(tmp_path):
+    folder = write_original_folder(tmp_path / "set", 3)
+    lines = [json.loads(line) for line in (folder / METADATA).read_text().splitlines()]
+    lines[1]["target"] = 7
+    (folder / METADATA).write_text("\n".join(map(json.dumps, lines)))
+    assert refusal(tmp_path / "set", tmp_path / "cache").endswith("split train, row 1: target 7 is no text")
+
+
 def test_splits_must_agree(tmp_path):
     write_pair_folder(tmp_path / "set" / "train" / "A")
     write_pair_folder(tmp_path / "set" / "test" / "B", width=72)

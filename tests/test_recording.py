@@ -143,6 +143,22 @@ def test_damage_is_told_with_its_place(sounds, tmp_path):
         read(damage(sounds / "plain.flac", tmp_path / "x.flac"), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["x.tta", "x.flac", "x.oga"])
+def test_damage_that_only_a_checksum_shows_is_told(sounds, tmp_path, name):
+    target = tmp_path / f"piped {name}"
+    with target.open("wb") as file:  # FLAC in a pipe doesn't know its length, and is read by ffmpeg
+        form = ["-f", {"x.oga": "ogg"}.get(name, name[2:])]
+        codec = ["-c:a", "tta" if name == "x.tta" else "flac"]
+        command = [ffmpeg.binaries()[0], "-v", "error", "-i", sounds / "plain.wav", *codec, *form, "-"]
+        subprocess.run(command, stdout=file, check=True)
+    assert open_recording(target, tmp_path).faults == ()
+    data = bytearray(target.read_bytes())
+    for place in (len(data) // 2, len(data) * 3 // 5):
+        data[place] ^= 0x55
+    target.write_bytes(data)
+    assert re.match("damaged at (byte|[01][.])", open_recording(target, tmp_path).faults[0])
+
+
 @pytest.mark.parametrize("name", ["plain.wav", "plain.ogg", "plain.m4a", "plain.mp3", "plain.opus"])
 def test_what_breaks_off_is_told(sounds, tmp_path, name):
     run_ffmpeg("-i", sounds / name, "-c", "copy", *["-movflags", "+faststart"] * name.endswith("m4a"), tmp_path / name)
