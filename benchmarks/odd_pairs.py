@@ -147,7 +147,8 @@ def keys(root: Path, rng: Random) -> OddPairs:
     said = []
 
     def change(record: dict) -> None:
-        key = rng.choice([key for key in record if key in (*PICTURE_KEYS, *ORIGINAL_KEYS, PROMPT)])
+        needed = [key for key in record if key in (*PICTURE_KEYS, *ORIGINAL_KEYS, PROMPT)]
+        key = rng.choice(needed if rng.random() < 0.7 else list(record))
         old = record.pop(key) if way in ("drop", "rename") else record[key]
         if way in ("set", "rename"):
             record[key if way == "set" else key.upper()] = value if way == "set" else old

@@ -152,11 +152,16 @@ def test_damage_that_only_a_checksum_shows_is_told(sounds, tmp_path, name):
         command = [ffmpeg.binaries()[0], "-v", "error", "-i", sounds / "plain.wav", *codec, *form, "-"]
         subprocess.run(command, stdout=file, check=True)
     assert open_recording(target, tmp_path).faults == ()
-    data = bytearray(target.read_bytes())
-    for place in (len(data) // 2, len(data) * 3 // 5):
+    whole = target.read_bytes()
+    data, size = bytearray(whole), len(whole)
+    for place in (size // 2, size * 3 // 5):
         data[place] ^= 0x55
-    target.write_bytes(data)
-    assert re.match("damaged at (byte|[01][.])", open_recording(target, tmp_path).faults[0])
+    zeros = whole[: size // 2] + bytes(size // 5) + whole[size // 2 + size // 5 :]  # FLAC's frames there aren't found
+    for damaged in (data, zeros, whole[: size // 2]):
+        target.write_bytes(damaged)
+        assert re.match("(damaged|breaks off)", open_recording(target, tmp_path).faults[0])
+    target.write_bytes(whole + bytes(2000))
+    assert open_recording(target, tmp_path).faults == ()
 
 
 @pytest.mark.parametrize("name", ["plain.wav", "plain.ogg", "plain.m4a", "plain.mp3", "plain.opus"])
