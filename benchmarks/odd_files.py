@@ -64,6 +64,7 @@ ODD_NAMES: Sequence[str] = (
     "~",
 )
 ODD_ENDINGS = ("", ".wav", ".mp3", ".raw", ".m4a", ".txt", ".WAV", ".ogg", ".sw", ".g722", ".flac ", ".jpg", ".opus")
+TWICE = ("itself behind", "another take behind", "another take before")  # ways to join with as much sound again
 FIELDS = (
     bytes(4),
     b"\xff\xff\xff\xff",
@@ -94,6 +95,7 @@ class OddFile:
     name: str
     ending: str
     harmless: bool = False
+    seconds: float = 0.0  # of sound that are in it at least, where that is certain
 
 
 def part(name: str, take: int) -> np.ndarray:
@@ -146,7 +148,8 @@ def odd_file(source: Source, mutation: str, rng: Random) -> OddFile:
     """The recording after a mutation. The same `rng` brings the same file."""
     what, content = MUTATIONS[mutation](source, rng)
     if mutation != "renamed":
-        return OddFile(what, content, source.name, source.ending)
+        seconds = 2 * SECONDS if what in TWICE else 0.0
+        return OddFile(what, content, source.name, source.ending, seconds=seconds)
     name = rng.choice(ODD_NAMES)
     ending = source.ending if rng.random() < 0.4 else rng.choice(ODD_ENDINGS)
     return OddFile(f"named {name + ending!r}", content, name, ending, harmless=True)

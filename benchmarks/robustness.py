@@ -198,7 +198,7 @@ class Run:
     heard: Sound | list | None = None  # what our scripts made of it
     expected: Sound | list | None = None  # what the referee makes of it
     complaint: str = ""  # of the referee
-    whole: Sound | None = None  # how it sounded before the mutation, if the file tells what is lost since then
+    whole: Sound | None = None  # what sound was in it before the mutation, if the file tells what is lost since then
     stderr: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # files that shouldn't be there
     changed: bool = False  # the input
@@ -257,6 +257,8 @@ def take_case(case: Case, folder: Path, place: Path, args: argparse.Namespace) -
         if odd_files.tells_damage(case.kind, case.mutation):
             whole, _ = listen(sources / case.kind / "0", case.kind, case.way)
             told["whole"] = asdict(whole) if whole is not None else None
+        elif odd.seconds:
+            told["whole"] = asdict(Sound(odd.seconds))
     else:
         told["expected"], told["complaint"] = odd_pairs.read_rows(path, held_out=case.way == "samples")
     report.save_json(place / "told.json", json.loads(json.dumps(told)))
@@ -330,7 +332,7 @@ def reading_faults(run: Run, warned: bool) -> Iterator[str]:
     if isinstance(run.expected, Sound):
         yield difference(run.heard, run.expected, f"than the referee's ({run.complaint})")
     if run.whole is not None:
-        yield difference(run.heard, run.whole, "than before it was damaged")
+        yield difference(run.heard, run.whole, "than was in it")
 
 
 def difference(heard: Sound, other: Sound, than: str) -> str:

@@ -79,8 +79,11 @@ def test_joined_files_are_read_whole(sounds, tmp_path, name):
     assert recording.faults == ()
 
 
-def test_joined_flac_and_wav_files_are_told(sounds, tmp_path):
-    for name, said in {"plain.flac": "another FLAC file is joined", "plain.wav": "another wav file is joined"}.items():
+def test_joined_files_of_which_one_is_read_are_told(sounds, tmp_path):
+    run_ffmpeg("-i", sounds / "plain.wav", sounds / "plain.tta")
+    for name, kind in {"flac": "FLAC", "wav": "wav", "m4a": "mp4", "aiff": "AIFF", "tta": "TTA"}.items():
+        name, said = f"plain.{name}", f"another {kind} file is joined"
+        assert open_recording(sounds / name, tmp_path).faults == ()
         (tmp_path / name).write_bytes(2 * (sounds / name).read_bytes())
         assert said in open_recording(tmp_path / name, tmp_path).faults[0]
 

@@ -27,7 +27,7 @@ REFUSAL = ["error: /x/recordings-7/in/take.wav: breaks off"]
         (Run(code=0, heard=Sound(1.0), expected=HEARD), "FAULT", "1.00 s of 3.00 s"),
         (Run(code=0, heard=Sound(3.0, [0.1] * 20 + [0.9] * 10), expected=HEARD), "FAULT", "from 2.0 s on"),
         (Run(code=0, heard=Sound(9.0, [0.1] * 90), expected=HEARD), "FAULT", "more than"),
-        (Run(code=0, heard=Sound(1.0), expected=Sound(1.0), whole=HEARD), "FAULT", "before it was damaged"),
+        (Run(code=0, heard=Sound(1.0), expected=Sound(1.0), whole=HEARD), "FAULT", "than was in it"),
         (Run(code=1, stderr=["Traceback (most recent call last):", "KeyError: 'x'"]), "FAULT", "KeyError"),
         (Run(ended="ended by SIGSEGV"), "FAULT", "SIGSEGV"),
         (Run(code=2, stderr=["error: no such thing"]), "FAULT", "without its name"),
