@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -107,15 +107,15 @@ def part(name: str, take: int) -> np.ndarray:
     return (0.1 * tone * swell + 0.02 * clicks)[:, None] * [0.9, 1.1]
 
 
-def make_recordings(folder: Path) -> None:
-    """Write the takes of every kind, named kind/take, and the wav files of all parts, named parts/take/name.wav."""
+def make_recordings(folder: Path, kinds: Iterable[str] = tuple(KINDS)) -> None:
+    """Write the takes of these kinds, named kind/take, and the wav files of all parts, named parts/take/name.wav."""
     for take in range(TAKES):
         parts = folder / "parts" / str(take)
         parts.mkdir(parents=True)
         stems = {name: part(name, take) for name in PARTS}
         for name, samples in {MIXTURE: sum(stems.values()), **stems}.items():
             soundfile.write(parts / f"{name}.wav", samples, RATE, "FLOAT")
-        for kind in KINDS:
+        for kind in kinds:
             encode(parts, kind, folder / kind / str(take), take)
 
 

@@ -70,10 +70,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> int:
     if args.worker:
         return work(Path(args.worker[0]), int(args.worker[1]))
-    args.model_id = str(Path(args.model_id).resolve())
+    args.model_id = str(Path(args.model_id).resolve())  # cases have folders of their own to work in
+    args.measure = [measure for measure in args.measure if plan(measure, args)]
+    if not args.measure:
+        raise UserError(f"--only {' '.join(args.only or [])}: no such case; --mutations says how many there are")
     told: list[dict[str, object]] = []
     with contextlib.ExitStack() as stack:
-        folder = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = args.keep.resolve() if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=args.keep is None)
         make_sources(folder, args)
 
@@ -87,8 +90,11 @@ def main(args: argparse.Namespace) -> int:
     if args.json is not None:
         report.save_json(args.json, report.load_json(args.json) | {"cases": told})
     faults = [one for one in told if one["outcome"] == "FAULT"]
+    counts = f"--mutations {args.mutations} --dataset_mutations {args.dataset_mutations} --paint {args.paint}"
     for one in faults:
-        print(f"FAULT {one['measure']}-{one['number']}: {one['kind']}, {one['what']}, {one['way']}: {one['reason']}")
+        name = f"{one['measure']}-{one['number']}"
+        print(f"FAULT {name}: {one['kind']}, {one['what']}, {one['way']}: {one['reason']}")
+        print(f"      again: python benchmarks/robustness.py --seed {args.seed} {counts} --only {name} --keep FOLDER")
     return code or int(bool(faults))
 
 
@@ -125,7 +131,8 @@ def plan(measure: str, args: argparse.Namespace) -> list[Case]:
 
 def make_sources(folder: Path, args: argparse.Namespace) -> None:
     """Make what will be mutated, and write down the settings for `work`."""
-    odd_files.make_recordings(folder / "sources" / "recordings")
+    kinds = odd_files.KINDS if "recordings" in args.measure else ()
+    odd_files.make_recordings(folder / "sources" / "recordings", kinds)
     if "datasets" in args.measure:
         odd_pairs.make_folders(folder / "sources" / "recordings", folder / "sources" / "datasets")
     report.save_json(folder / "settings.json", {**vars(args), "json": None, "keep": bool(args.keep)})
@@ -144,10 +151,12 @@ def run_cases(measure: str, folder: Path, args: argparse.Namespace) -> dict[str,
     """All cases of a measure, by several workers."""
     report.save_json(folder / "settings.json", report.load_json(folder / "settings.json") | {"measure": [measure]})
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder)]
-    workers = [subprocess.Popen([*command, str(number)]) for number in range(args.workers)]
+    workers = [
+        subprocess.Popen([*command, str(number)]) for number in range(min(args.workers, len(plan(measure, args))))
+    ]
     if any([worker.wait() for worker in workers]):
         raise UserError("a worker of this benchmark ended with an error")
-    files = [folder / f"outcomes-{measure}-{number}.json" for number in range(args.workers)]
+    files = [folder / f"outcomes-{measure}-{number}.json" for number in range(len(workers))]
     return {name: Outcome(**told) for file in files for name, told in report.load_json(file).items()}
 
 
