@@ -17,6 +17,7 @@ from PIL import Image
 import preprocess_musdb
 import upload_musdb
 from riffusion.pair import METADATA
+from riffusion.spectrogram import ExifTags, SpectrogramParams
 
 ONE_SONG, SONGS, ORIGINAL, PARQUET = "one song", "songs", "the original's", "Parquet"
 KINDS = (ONE_SONG, SONGS, ORIGINAL, PARQUET)
@@ -39,7 +40,8 @@ ROOT_NAMES = (
     "two\nlines",
 )
 
-DRAWING_TAGS = range(11000, 11080, 5)  # of EXIF: all of Riffusion's but the scale, which each pair has its own of
+USUAL_TAGS = SpectrogramParams().to_exif(0)  # of EXIF, which are assumed where they are missing
+DRAWING_TAGS = {tag: value for tag, value in USUAL_TAGS.items() if tag != ExifTags.MAX_VALUE}  # each pair has its own
 
 Row = list[str]  # digests of both pictures, and the instruction
 
@@ -331,7 +333,8 @@ def read_rows(root: Path, held_out: bool = False) -> tuple[list[Row], str]:
             for picture in opened:
                 picture.load()
                 tags = picture.getexif()
-                drawn.add((picture.size, tuple(str(tags.get(tag)) for tag in DRAWING_TAGS)))
+                known = [float(tags.get(tag, usual)) for tag, usual in DRAWING_TAGS.items()]
+                drawn.add((picture.size, *known))
             targets.add(record.target)
             rows.append([*map(digest, opened), record.prompt])
     except Exception as error:  # whatever is wrong with one, it is to be refused
@@ -365,7 +368,7 @@ def folder_pairs(root: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Re
 
 def parquet_pairs(root: Path) -> Iterator[Record]:
     """The records of Parquet files."""
-    for path in sorted(root.rglob("*.parquet")):
+    for path in sorted(root.rglob("[!.]*.parquet")):
         for record in pq.read_table(path).to_pylist():
             files = [io.BytesIO(record[name]["bytes"]) for name in PICTURES]
             yield Record(files, record[PROMPT], record.get("target") or "mix", path.name.startswith("validation"))

@@ -111,6 +111,16 @@ def test_a_target_that_is_no_text_is_named(tmp_path):
     assert refusal(tmp_path / "set", tmp_path / "cache").endswith("split train, row 1: target 7 is no text")
 
 
+def test_a_parquet_file_that_is_damaged_is_named(tmp_path):
+    write_pair_folder(tmp_path / "set" / "Song")
+    pairs = open_pairs(str(tmp_path / "set"), tmp_path / "cache")["train"]
+    for split in ("train", "validation"):
+        pairs.to_parquet(tmp_path / "files" / f"{split}.parquet")
+    cut(tmp_path / "files" / "validation.parquet", 0.9)
+    told = refusal(tmp_path / "files", tmp_path / "cache")
+    assert told.startswith(f"{tmp_path / 'files' / 'validation.parquet'}: cut short or damaged")
+
+
 def test_splits_must_agree(tmp_path):
     write_pair_folder(tmp_path / "set" / "train" / "A")
     write_pair_folder(tmp_path / "set" / "test" / "B", width=72)
