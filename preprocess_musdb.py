@@ -36,7 +36,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from riffusion import instructions, names, report, stems
-from riffusion.clips import Clip, cut_clips
+from riffusion.clips import FEW_STEMS, Clip, cut_clips
 from riffusion.edits import TASKS, Edit, Stems, draw_backings, draw_edits
 from riffusion.errors import UserError, own_failure
 from riffusion.ffmpeg import put_ffmpeg_on_path
@@ -437,12 +437,24 @@ def plan_clip(clip: Clip, work: SongWork, rng: random.Random) -> list[tuple[Stem
         levels = {edit: clip.level_db(edit, backing) for edit in draw_edits(offers, rng)}
         heard = [edit for edit in levels if not edit.stem or args.min_level_db <= levels[edit] <= args.max_level_db]
         not_kept["edits with a level out of range"] += len(levels) - len(heard)
-        if worth_a_backing(heard, args):
-            plan.append((backing, heard[: min(left, most)]))
-            left -= len(plan[-1][1])
+        chosen = of_few_stems(heard, plan)[: min(left, most)]
+        if worth_a_backing(chosen, args):
+            plan.append((backing, chosen))
+            left -= len(chosen)
         if left == 0:
             break
     return plan
+
+
+def of_few_stems(edits: list[Edit], plan: list[tuple[Stems, list[Edit]]]) -> list[Edit]:
+    """The edits, in their order, that let a clip have no more than `FEW_STEMS` painted: each is a picture to draw."""
+    painted = {edit.stem for _, planned in plan for edit in planned if edit.stem}
+    few = []
+    for edit in edits:
+        if not edit.stem or edit.stem in painted or len(painted) < FEW_STEMS:
+            few.append(edit)
+            painted |= edit.painted()
+    return few
 
 
 def visible_edits(pictures: Pictures, work: SongWork) -> list[Edit]:

@@ -29,7 +29,7 @@ from riffusion.errors import UserError
 from riffusion.examples import Draws, TrainingExamples, crop_columns
 from riffusion.objective import Objective, diffusion_loss
 from riffusion.processes import PATIENCE, any_process, catch_sigterm, ignore_sigterm
-from riffusion.runtime import Help, at_least, run_script
+from riffusion.runtime import Help, at_least, probability, run_script
 from riffusion.spectrogram import SpectrogramParams
 
 SCHEDULES = [kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT]
@@ -81,10 +81,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--lr_scheduler", choices=SCHEDULES, default="constant", help="learning rate schedule")
     add("--lr_warmup_steps", type=int, default=500, help="warm-up steps, of schedules that have one")
     add("--conditioning_dropout_prob", type=float, default=0.05, help="chance to drop text, picture or both, each")
-    add("--image_dropout_prob", type=float, help="chance to drop the picture alone (default: as above)")
+    add("--image_dropout_prob", type=probability, help="chance to drop the picture alone (default: as above)")
     add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 in the paper (default: no weights)")
     add("--timestep_shift", type=float, default=1.0, help="above 1 noise is stronger, where text decides; 3 is SD3's")
-    add("--timestep_shift_share", type=float, default=1.0, help="share of the examples whose noise is shifted")
+    add("--timestep_shift_share", type=probability, default=1.0, help="share of the examples whose noise is shifted")
     add("--stratified_timesteps", action="store_true", help="spread the timesteps of a batch evenly")
     add("--crop_frames", type=count, help="train on this many frames of each picture, cut at random (default: all)")
     add("--offset_noise", type=float, default=0.0, help="strength of noise that is constant per latent channel")
@@ -120,9 +120,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args.hub_model_id = args.hub_model_id or args.output_dir.resolve().name
     if not 0 <= args.conditioning_dropout_prob <= 1 / 3:
         parser.error("--conditioning_dropout_prob must be between 0 and 1/3: three conditions are dropped by it")
-    for name in ("image_dropout_prob", "timestep_shift_share"):
-        if getattr(args, name) is not None and not 0 <= getattr(args, name) <= 1:
-            parser.error(f"--{name} must be between 0 and 1")
     for name in ("changed_region_weight", "snr_gamma", "timestep_shift"):
         if getattr(args, name) is not None and getattr(args, name) <= 0:
             parser.error(f"--{name} must be above 0")
@@ -155,7 +152,8 @@ def main(args: argparse.Namespace) -> int:
     splits = open_pairs(name, args.cache_dir, pictures, [args.edit_prompt_column], accelerator.print)
     pairs = training_pairs(splits, args)
     parts = load_parts(args)
-    steps = plan_steps(len(pairs), accelerator, args)
+    epochs = args.num_train_epochs * len(pairs) // examples_a_step(accelerator, args)
+    steps = args.max_train_steps or max(1, epochs)
     run = make_run(parts, model_facts(pairs, args), steps, accelerator, args)
     first = resume(run, args)
     if args.push_to_hub and accelerator.is_main_process:
@@ -244,11 +242,6 @@ def load_parts(args: argparse.Namespace) -> model.Parts:
     if args.enable_xformers_memory_efficient_attention:
         adapt.use_xformers(parts.unet)
     return parts
-
-
-def plan_steps(pairs: int, accelerator: Accelerator, args: argparse.Namespace) -> int:
-    """Optimizer steps of the whole run."""
-    return args.max_train_steps or max(1, args.num_train_epochs * pairs // examples_a_step(accelerator, args))
 
 
 def examples_a_step(accelerator: Accelerator, args: argparse.Namespace) -> int:

@@ -81,6 +81,10 @@ class Survey:
         return -(-self.picture_bytes // SHARD_BYTES) or 1
 
 
+class DamagedPictureError(UserError):
+    """A picture that has to be mended, whereupon all is written anew."""
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
@@ -150,12 +154,24 @@ def write_dataset(splits: datasets.DatasetDict, folder: Path, data_root: Path) -
             for index in range(shards):
                 rows = split.shard(shards, index, contiguous=True)
                 path = folder / "data" / f"{name}-{index:05d}-of-{shards:05d}.parquet"
-                if not path.is_file():
-                    write_shard(rows, path)
+                try:
+                    if not path.is_file():
+                        write_shard(rows, path)
+                except DamagedPictureError:
+                    empty_folder(folder)
+                    raise
                 progress.update(len(rows))
     if not (folder / README_FILE).is_file():
         report.write_atomically(folder / README_FILE, dataset_card(splits, folder, data_root))
     print(f"{folder} is complete")
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove what was written into a folder, and the folder if nothing else is in it."""
+    (folder / SOURCE_FILE).unlink()
+    shutil.rmtree(folder / "data")
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def survey_split(split: datasets.Dataset) -> Survey:
@@ -216,11 +232,14 @@ def write_shard(rows: datasets.Dataset, path: Path) -> None:
 
 
 def embed_pictures(batch: pa.Table, features: datasets.Features) -> pa.Table:
-    """Rows with the pictures' bytes in them. Raises UserError if one is damaged."""
+    """Rows with the pictures' bytes in them. Raises DamagedPictureError if one is."""
     whole = embed_table_storage(batch)
     for name in (name for name, feature in features.items() if isinstance(feature, datasets.Image)):
         for known, picture in zip(batch[name].to_pylist(), whole[name].to_pylist(), strict=True):
-            verify_checksums(picture["bytes"], known["path"])
+            try:
+                verify_checksums(picture["bytes"], known["path"])
+            except UserError as error:
+                raise DamagedPictureError(str(error)) from error
     return whole
 
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ import preprocess_musdb
 import upload_musdb
 from riffusion import stems
 from riffusion.audio import save_wav
+from riffusion.clips import cut_clips
 from riffusion.errors import UserError
 from riffusion.pair import METADATA, Pair, write_records
 from riffusion.runtime import Help, run_script
@@ -254,6 +256,53 @@ def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, obj
     return [{"records": args.records, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
 
 
+def measure_stems(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """CPU seconds that a clip takes once it is read, of songs of 4 and of 24 stems that hold the same music."""
+    torch.set_num_threads(1)  # as in a worker of our script
+    plan = preprocess_musdb.parse_args(["--root_data_dir", str(args.root_data_dir), "--output_dir", str(folder)])
+    pairs, seconds = Counter(), {4: [], 24: []}
+    clips = [time_clips(write_parts(args.root_data_dir, number, folder), plan, folder) for number in seconds]
+    for timed in zip(*clips, strict=True):  # one after the other, so that both meet the same machine
+        for number, (made, taken) in zip(seconds, timed, strict=True):
+            pairs[number] += made
+            seconds[number].append(taken)
+    medians = {number: float(np.median(taken)) for number, taken in seconds.items()}
+    return [
+        {
+            "stems": number,
+            "clips": len(seconds[number]),
+            "pairs": pairs[number],
+            "CPU seconds a clip": median,
+            "times that of 4 stems": median / medians[4],
+        }
+        for number, median in medians.items()
+    ]
+
+
+def write_parts(root: Path, number: int, folder: Path) -> stems.Song:
+    """A song of `number` stems in `folder`: the first song's of `root` over and over, each time later and as loud."""
+    folder = folder / f"{number} stems"
+    folder.mkdir()
+    signals = [stem.mean(axis=0) for stem in stems.load_stems(stems.find_songs(root)[0]).values()]
+    for part in range(number):
+        signal = np.roll(signals[part % len(signals)], part // len(signals) * CLIP_SAMPLES // 7)
+        save_wav(folder / f"part {part:02d}.wav", signal[None] * len(signals) / number, 44100)
+    return stems.Song(folder.name, folder)
+
+
+def time_clips(song: stems.Song, args: argparse.Namespace, folder: Path) -> Iterator[tuple[int, float]]:
+    """Pairs made of each clip of a song, and the CPU seconds that they took from when the clip was read."""
+    result = preprocess_musdb.SongResult(song, folder / f"pairs of {song.name}")
+    result.folder.mkdir()
+    converter = preprocess_musdb.song_converter(args)
+    mixed_down = stems.mix_down(song, args.fs, result.folder)
+    work = preprocess_musdb.SongWork(result, {}, frozenset(mixed_down.files), converter, args)
+    for clip in cut_clips(mixed_down, converter.params, 0.0, 0):
+        started = time.process_time()
+        pairs = list(preprocess_musdb.make_clip_pairs(clip, work))
+        yield len(pairs), time.process_time() - started
+
+
 def read_tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -263,6 +312,7 @@ MEASURES = {
     "memory": measure_memory,
     "kills": measure_kills,
     "upload": measure_upload,
+    "stems": measure_stems,
 }
 
 

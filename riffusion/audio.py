@@ -16,6 +16,7 @@ from riffusion.errors import UserError
 from riffusion.recording import BLOCK_SAMPLES, Recording, open_recording
 from riffusion.room import refusal
 
+MOST_SAMPLE = 2.0**32  # of floats: integers of 32 bits are smaller, and spectra of what isn't larger fit into float32
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 Mix = Callable[[np.ndarray, int], np.ndarray]
 FORMATS = {"wav": ("WAV", None), "flac": ("FLAC", None), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
@@ -108,11 +109,14 @@ def fixed_blocks(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndar
 
 
 def check_audio(audio: np.ndarray, path: Path) -> np.ndarray:
-    """The audio (channels, samples) itself; raises UserError if it is empty or holds NaN or infinity."""
+    """The audio (channels, samples) itself; raises UserError if it is empty, not finite or larger than any sound is."""
     if audio.shape[-1] == 0:
         raise UserError(f"{path}: holds no samples")
-    if not np.isfinite(audio).all():
+    peak = float(np.maximum(audio.max(), -audio.min()))  # NaN if there is one
+    if not np.isfinite(peak):
         raise UserError(f"{path}: holds samples that are NaN or infinite")
+    if peak > MOST_SAMPLE:
+        raise UserError(f"{path}: holds samples up to {peak:g}, which no sound has: it is damaged")
     return audio
 
 

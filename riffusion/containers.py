@@ -1,4 +1,4 @@
-"""What the bytes of wav, FLAC and Ogg files say without being decoded: whose length is certain, and what is damaged."""
+"""What the bytes of files say without being decoded: whose length is certain, what is damaged, what is joined."""
 
 import mmap
 import os
@@ -29,7 +29,42 @@ def look(file: BinaryIO) -> Look:
         return look_at_wav(file, size)
     if head[:4] == b"fLaC":
         return look_at_flac(file, start)
-    return look_at_ogg(file) if head[:4] == b"OggS" else Look()
+    if head[:4] == b"OggS":
+        return look_at_ogg(file)
+    kind = "AIFF" if head[:4] == b"FORM" else "TTA" if head[:4] == b"TTA1" else "mp4" if head[4:8] == b"ftyp" else ""
+    joined = {"AIFF": is_joined_aiff, "TTA": is_joined_tta, "mp4": is_joined_mp4}.get(kind)
+    if joined is None or not joined(file, start, size):
+        return Look()
+    return Look(faults=(f"another {kind} file is joined to it: only the first is read",))
+
+
+def is_joined_aiff(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether another file begins behind the size that the first one tells (Apple's AIFF 1.3, "FORM")."""
+    file.seek(start + 4)
+    length = int.from_bytes(file.read(4), "big")
+    file.seek(start + 8 + length + length % 2)
+    return file.read(4) == b"FORM"
+
+
+def is_joined_tta(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether there is another header of integer samples."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"TTA1\x01\x00", start + 4) >= 0
+
+
+def is_joined_mp4(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether another file begins among the boxes (ISO/IEC 14496-12, 4.2); of one in fragments all may be read."""
+    place, found = start, list[bytes]()
+    while place + 8 <= size:
+        file.seek(place)
+        length, name = struct.unpack(">I4s", file.read(8))
+        if length == 1:
+            length = int.from_bytes(file.read(8), "big")
+        found.append(name)
+        if length < 8:  # the last one, to the end of the file
+            break
+        place += length
+    return found.count(b"ftyp") > 1 and b"moof" not in found
 
 
 def after_id3(file: BinaryIO) -> int:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from riffusion import hub, report
@@ -100,8 +101,20 @@ def load_files(folder: Path, cache: Path) -> datasets.DatasetDict:
         data = sorted(path for path in folder.rglob("*") if path.suffix in DATA_ENDINGS)
         if not data:
             raise UserError(f"{folder}: holds no pairs; make them with preprocess_musdb.py") from error
+        damaged = next((path for path in data if path.suffix == ".parquet" and not is_parquet(path)), None)
+        if damaged is not None:
+            raise UserError(f"{damaged}: cut short or damaged, or no Parquet file at all") from error
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"{folder}: its files, as {data[0].name}, can't be read as pairs ({reason})") from error
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file's end, which says where everything is in it, can be read as that of a Parquet file."""
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def literal_folder(folder: Path, cache: Path) -> Path:

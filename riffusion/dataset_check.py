@@ -118,6 +118,10 @@ def check_target(splits: datasets.DatasetDict, name: str) -> None:
     counts: dict[str, tuple[int, str]] = {}
     for split_name, split in splits.items():
         says = "target" in split.column_names and not pa.types.is_null(split.data.schema.field("target").type)
+        if says and not _is_text(split.features["target"]):
+            values = arrow_column(split, "target")
+            row = pc.index(values.is_valid(), True).as_py()
+            raise UserError(f"{name}, split {split_name}, row {row}: target {values[row].as_py()!r} is no text")
         values = arrow_column(split, "target").fill_null("mix") if says else pa.chunked_array([["mix"] * len(split)])
         for value in values.unique().to_pylist():
             count, first = counts.get(value, (0, f"row {pc.index(values, value)} of split {split_name}"))

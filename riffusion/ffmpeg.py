@@ -1,7 +1,6 @@
 """ffmpeg and ffprobe: where they are, what they say of a file's audio streams, and decoding these into wav files."""
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ GAP_SECONDS = 0.005  # between frames, beyond what containers round
 TAGS = ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "track")
 ENTRIES = "stream=codec_name,sample_fmt,sample_rate,channels,bits_per_raw_sample,bits_per_sample,duration"
 ENTRIES += ":stream_tags:format=format_name,duration,nb_streams:format_tags"
+CHECKSUMS = ("-err_detect", "crccheck")  # of frames, which FLAC's and TTA's decoders otherwise pass over
 PCM = {16: "pcm_s16le", 24: "pcm_s24le", 32: "pcm_s32le"}
 
 
@@ -131,7 +131,7 @@ def decode(source: Path, outputs: Sequence[tuple[int, Stream, Path]], name: Path
 
     Raises UserError that says `name` if they can't be decoded, last too long, or there is no room.
     """
-    command = [str(binaries()[0]), "-nostdin", "-y", "-v", "error", "-i", f"file:{source}"]
+    command = [str(binaries()[0]), "-nostdin", "-y", "-v", "error", *CHECKSUMS, "-i", f"file:{source}"]
     for number, stream, path in outputs:
         kept = ["-map", f"0:a:{number}", "-c:a", stream.codec, "-t", str(MOST_SECONDS + 1), "-fs", str(MOST_BYTES)]
         command += [*kept, "-rf64", "auto", "-f", "wav", f"file:{path}"]
@@ -162,7 +162,8 @@ def head_and_tail(process: subprocess.Popen) -> list[str]:
         tail = tail[-SHOWN_BYTES:] + more
     text = head if tail is head else head + b"\n" + tail
     lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
-    return [line[line.find("] ") + 2 :] if line.startswith("[") else line for line in lines if line]
+    said = [line for line in lines if line and not line.startswith("Last message repeated")]
+    return [line[line.find("] ") + 2 :] if line.startswith("[") else line for line in said]
 
 
 def check_room(outputs: Sequence[tuple[int, Stream, Path]], told: list[str], name: Path) -> None:
@@ -176,15 +177,16 @@ def check_room(outputs: Sequence[tuple[int, Stream, Path]], told: list[str], nam
     raise UserError(f"{folder}: decoding {name} takes {needed} bytes there, or more, and fails ({reason})")
 
 
-def first_damage(source: Path, number: int) -> float | None:
+def first_damage(source: Path, number: int, begin: float | None = None) -> float | None:
     """Where, in seconds, the first frame of a stream is that ffmpeg complains of, or that doesn't follow the last one.
 
-    It decodes the stream once more, that far. None if the frames are whole.
+    It decodes the stream once more, that far. `begin` is where the first frame must be, if that is known. None if the
+    frames are whole.
     """
-    asked = ["-v", "error", "-select_streams", f"a:{number}", "-show_log", "16", "-of", "default"]
+    asked = ["-v", "error", *CHECKSUMS, "-select_streams", f"a:{number}", "-show_log", "16", "-of", "default"]
     asked += ["-show_entries", "frame=pts_time,duration_time,pkt_duration_time:log=message", f"file:{source}"]
     nowhere = subprocess.DEVNULL
-    end, frame = math.nan, dict[str, str]()
+    place, frame = begin, dict[str, str]()
     command = [str(binaries()[1]), *asked]
     with subprocess.Popen(command, stdin=nowhere, stdout=subprocess.PIPE, stderr=nowhere) as process:
         assert process.stdout is not None
@@ -193,10 +195,18 @@ def first_damage(source: Path, number: int) -> float | None:
             frame[name] = value
             if name != "[/FRAME]":
                 continue
-            start = float(frame.get("pts_time", "nan").replace("N/A", "nan"))
-            if "message" in frame or start - end > GAP_SECONDS:
+            start = _seconds(frame, "pts_time")
+            follows = start is None or place is None or abs(start - place) <= GAP_SECONDS
+            if "message" in frame or not follows:
                 process.kill()
-                return start if math.isnan(end) else end
-            length = frame.get("duration_time") or frame.get("pkt_duration_time") or "nan"
-            end, frame = start + float(length.replace("N/A", "nan")), {}
+                return place if place is not None else start or 0.0
+            place = place if start is None else start
+            if place is not None:
+                place += _seconds(frame, "duration_time", "pkt_duration_time") or 0.0
+            frame = {}
     return None
+
+
+def _seconds(frame: dict[str, str], *names: str) -> float | None:
+    """The first of some entries that says a time, None if none does."""
+    return next((float(frame[name]) for name in names if frame.get(name, "N/A") != "N/A"), None)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from riffusion.audio import save_wav
-from riffusion.clips import Clip
+from riffusion.clips import FEW_STEMS, Clip
 from riffusion.edits import Edit, Stems
 from riffusion.image import changed_share, image_from_spectrogram, pixels_from_mel, shared_max_value
 from riffusion.pair import save_png
@@ -84,7 +84,8 @@ def draw_pictures(
     mixes = [backing for backing, _ in plan] + [mix for group in answers for mix in group.values()] + painted
     mels = _transform(clip, mixes, converter)
     for (backing, edits), results in zip(plan, answers, strict=True):
-        gain = 1 / max(1.0, *(float(np.abs(clip.mix(backing | edit.painted())).max()) for edit in edits))
+        sums = {backing | edit.painted() for edit in edits}
+        gain = 1 / max(1.0, *(float(np.abs(clip.mix(names)).max()) for names in sums))
         shown = {mix: gain * mels[mix] for mix in (backing, *results.values(), *(edit.painted() for edit in edits))}
         max_value = shared_max_value(shown[backing], np.stack([shown[mix] for mix in results.values()]))
         images = {
@@ -95,15 +96,24 @@ def draw_pictures(
 
 
 def _transform(clip: Clip, mixes: list[Stems], converter: SpectrogramConverter) -> dict[Stems, np.ndarray]:
-    """Mel amplitudes of several mixes; each stem is transformed once, stems that always go together as one."""
+    """Mel amplitudes of several mixes, by as few transforms as there are mixes or parts of them that are told apart."""
     heard = [mix for mix in dict.fromkeys(mixes) if mix]
     if not heard:
         return {}
-    parts: dict[tuple[bool, ...], list[str]] = {}  # by the mixes that they are in
-    for stem in clip.stems:
-        parts.setdefault(tuple(stem in mix for mix in heard), []).append(stem)
-    parts.pop((False,) * len(heard), None)
-    waveforms = torch.from_numpy(np.stack([clip.mix(part) for part in parts.values()]))
-    weights = torch.tensor(list(parts), dtype=torch.float32).T
-    mels = converter.mel_amplitudes_from_waveform(waveforms, weights).cpu().numpy()
+    parts = _parts(clip, heard)
+    if len(heard) <= len(parts) > FEW_STEMS:
+        waveforms, weights = [clip.mix(mix) for mix in heard], None
+    else:
+        waveforms = [clip.mix(part) for part in parts.values()]
+        weights = torch.tensor(list(parts), dtype=torch.float32).T
+    mels = converter.mel_amplitudes_from_waveform(torch.from_numpy(np.stack(waveforms)), weights).cpu().numpy()
     return dict(zip(heard, mels, strict=True)) | {frozenset(): np.zeros_like(mels[0])}
+
+
+def _parts(clip: Clip, mixes: list[Stems]) -> dict[tuple[bool, ...], list[str]]:
+    """The stems that always go together, by the mixes that they are in; those in none are left out."""
+    parts: dict[tuple[bool, ...], list[str]] = {}
+    for stem in clip.stems:
+        parts.setdefault(tuple(stem in mix for mix in mixes), []).append(stem)
+    parts.pop((False,) * len(mixes), None)
+    return parts

@@ -231,14 +231,18 @@ def decoding_faults(decoded: Recording, complaints: list[str]) -> tuple[str, ...
     number, stream = decoded.decoding
     seconds = decoded.samples / decoded.rate
     damage = None
-    if complaints and stream.container != "ogg":  # whose pages have been looked at
+    if stream.container == "flac":  # a frame that isn't found is no complaint, but the frames are numbered
+        damage = ffmpeg.first_damage(decoded.source, number, begin=0.0)
+        damage = seconds if damage is None and complaints else damage
+    elif complaints and stream.container != "ogg":  # whose pages have been looked at
         damage = ffmpeg.first_damage(decoded.source, number)
     if damage is not None and stream.container in BARE_STREAMS and damage > seconds - END_SECONDS:
         damage = None
     said = seconds if stream.seconds is None else stream.seconds
     if damage is not None:
+        reason = complaints[0] if complaints else "frames are missing"
         what = "damaged, or joined to another file," if stream.container in BARE_STREAMS else "damaged"
-        return (f"{what} at {damage:.2f} s: {seconds:.2f} s of {said:.2f} s can be read ({complaints[0]})",)
+        return (f"{what} at {damage:.2f} s: {seconds:.2f} s of {said:.2f} s can be read ({reason})",)
     return (f"breaks off at {seconds:.2f} s of {said:.2f} s",) if seconds < said - SLACK_SECONDS else ()
 
 

@@ -49,6 +49,14 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def probability(text: str) -> float:
+    """A number from 0 to 1, for argparse's `type`."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {value}")
+    return value
+
+
 def torch_device(name: str) -> torch.device:
     """A torch device for argparse's `type`: a name that torch doesn't know, or a GPU that isn't there, is refused."""
     try:

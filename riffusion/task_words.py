@@ -11,10 +11,11 @@ A task that takes something away would destroy a song if it was guessed, so it n
    plural. The longest verb counts, in one piece or around its part: "drop the bass in" adds.
 4. Without a verb: "no X", "without X", "minus X", "everything but X", "X-free", "X out", "X must go", "instrumental"
    and "karaoke" remove; "only X", "just the X", "X alone", "X without the rest" and "a cappella" extract.
-   "A" and "some" speak of something new, so "just a flute" adds.
+   "A" and "some" speak of something new, so "just a flute" adds; and so does what describes a part by others that it
+   isn't: "female singer only, no choir", "strings, no brass".
 5. A negated verb takes nothing away: "don't remove the drums" keeps. "I don't want the drums" is "no drums".
 6. What is said of the rest changes nothing beside another task ("and keep the rest"); "mute the rest" makes an
-   extract of "keep the vocals".
+   extract of "keep the vocals", and so does "lose the band".
 7. A verb with one letter wrong, missing, too many or in another's place is read if it has four letters and a known part
    follows that has "the" or stands bare.
 8. Several tasks, changes of a part ("louder", "replace") and clauses without any of this are "add", with a warning.
@@ -35,79 +36,6 @@ PARTS = (
     "parts",
     "described",
 )  # one in the singular, in the plural, and one with words that tell it from others
-CONJUNCTIONS = {"and", "then", "but", "plus", "while", "or", "whilst", "&"}
-DEFINITE = {
-    "the",
-    "that",
-    "those",
-    "these",
-    "this",
-    "my",
-    "his",
-    "her",
-    "our",
-    "your",
-    "their",
-    "its",
-    "teh",
-    "th",
-    "da",
-}
-ALL = {"all", "both", "every", "any", "each", "of", "me", "us"}
-INDEFINITE = {
-    "a",
-    "an",
-    "some",
-    "another",
-    "one",
-    "more",
-    "new",
-    "extra",
-    "additional",
-    "two",
-    "three",
-    "several",
-    "few",
-}
-REST = {"rest", "else", "other", "others", "remaining", "remainder", "anything", "backing", "instruments"}
-PRONOUNS = {"it", "them", "him", "her", "those", "these"}
-PARTICIPLES = {"sung", "played", "recorded", "kept", "full", "drenched"}
-WITHOUT = {"without", "minus", "sans", "w/o", "lacking"}
-PLACING = {"into", "onto", "over", "under", "underneath", "beneath", "behind", "on"}
-PLACED = {"at", "on", "here", "there", "over", "with", "after", "please", "now", "under", "when"}  # after "in"
-PARTLY = {"a", "an", "half", "slightly", "short", "loose", "louder", "quieter", "softer", "bit", "little", "to"}
-PLACES = {"in", "from", "for", "on", "with", "of", "throughout", "at", "during"}
-AUXILIARIES = {"should", "must", "has", "have", "needs", "need", "is", "are", "be", "been", "can", "could", "get"}
-AUXILIARIES |= {
-    "sound",
-    "like",
-    "gets",
-    "to",
-    "would",
-    "will",
-    "being",
-    "completely",
-    "entirely",
-    "altogether",
-    "all",
-    "totally",
-}
-IRREGULAR = {
-    "take": "took taken",
-    "get": "got gotten",
-    "cut": "cut",
-    "leave": "left",
-    "lose": "lost",
-    "hide": "hid hidden",
-}
-IRREGULAR |= {
-    "throw": "threw thrown",
-    "do": "did done",
-    "bring": "brought",
-    "keep": "kept",
-    "shut": "shut",
-    "go": "gone",
-}
 REWRITTEN = (
     (r"[’`´]", "'"),
     (r"\b(do|does|did|should|would|could|ca|wo)n['o]?t\b", r"\1 not"),
@@ -115,7 +43,8 @@ REWRITTEN = (
     (r"\bw/o\b|\bwith no\b", "without"),
     (r"\ba[ -]?c+ap+el+a\b", "acappella"),
     (r"\b(except for|apart from|aside from|other than|besides|excluding|save for|except|bar)\b", "except"),
-    (r"\b(everything|nothing|all|anything|everyone) but\b", r"\1 except"),
+    (r"\beverything[ -](except|but)[ -]the[ -](kitchen sink|girl)\b", "many"),
+    (r"\b(everything|nothing|all|anything|everyone)( gone| out| off| muted| removed)? but\b", r"\1\2 except"),
     (r"\b(by (itself|themselves|himself|herself)|on (its|their|his|her) own|in isolation|solely)\b", "alone"),
     (r"\b(has|have|needs?|got|must|should) (to )?go\b", "must go"),
     (r"\bjust\b", "only"),
@@ -164,18 +93,23 @@ def read_instruction(prompt: str) -> Reading:
 def _decide(said: list[str]) -> Reading:
     """One task from what all clauses say."""
     found = {kind for kind in said if kind in ("add", "change", *TAKING)}
-    if "only bare" in said:  # "only the drums" speaks of what is there, "just strings and a harp" of what shall be
-        found.add("add" if "a part" in said else "extract")
-    if "drop rest" in said and {"keep part", "the part", "extract"} & set(said):
+    new = {"new part", "asked"} & {*said}
+    if "only bare" in said:  # so begin "just strings and a harp" and "female singer only, no choir"
+        found.add("add" if new or {"a part", "absent", "no", "not"} & {*said} else "extract")
+    if "drop band" in said:  # which is the rest beside "keep the singer"
+        found.add("extract" if "keep part" in said else "remove")
+    if "drop rest" in said and {"keep part", "the part", "parts", "extract", "only bare"} & {*said}:
         found = (found - {"remove"}) | {"extract"}
-    elif "must go" in said and "the part" in said and not found:
+    elif "must go" in said and {"the part", "parts"} & {*said} and not found:
         found = {"remove"}
-    elif "nothing else" in said and "the part" in said and not found:
+    elif "nothing else" in said and {"the part", "parts"} & {*said} and not found:
         found = {"extract"}
     if {"absent", "without"} & {*said} and "extract" not in found:
         found.add("remove")
-    new = {"a part", "asked"}
-    if said[:1] and next((kind for kind in said if kind), "") in new or ("absent" in said and new & {*said}):
+    first = next((kind for kind in said if kind), "")
+    lacks = ("absent" in said and new) or ("without" in said and "asked" in said)
+    described = "absent" in said and "parts" in said[: said.index("absent")]  # "strings, no brass"
+    if first in ("a part", "new part", "asked") or lacks or described:
         found.add("add")
     if len(found) > 1:
         return Reading("add", f"it asks for several things ({', '.join(sorted(found))})")
@@ -183,7 +117,7 @@ def _decide(said: list[str]) -> Reading:
         return Reading("add", "parts can be added, removed or extracted, but not changed")
     if found:
         return Reading(min(found), "" if found != {"add"} or {"add", "asked"} & {*said} else NO_VERB)
-    if {"keep", "not", "keep part"} & set(said):
+    if {"keep", "not", "keep part"} & {*said} and not new:
         return Reading("keep")
     return Reading("add", "" if "asked" in said else NO_VERB)
 
@@ -198,7 +132,7 @@ def _clauses(prompt: str) -> list[list[str]]:
         text = re.sub(pattern, words, text)
     clauses: list[list[str]] = [[]]
     for token in re.findall(r"[\w']+(?:-[\w']+)*|[^\w\s()\"“”]|\n", text):
-        if token in CONJUNCTIONS or not re.match(r"\w|'", token):
+        if token in _words("conjunctions") or not re.match(r"\w|'", token):
             clauses.append([])
         else:
             clauses[-1].append(token)
@@ -218,21 +152,32 @@ def _read_clause(clause: list[str], part_before: bool) -> str:
         if kind := rule(rest):
             return kind
     heard = _skip_hearing(rest)
-    if "only" in [*opened, *rest[: len(rest) - len(heard)]] and not _verb(heard):
+    before = [*opened, *rest[: len(rest) - len(heard)]]
+    if "only" in before and not {"you", "like"} & {*before[before.index("only") + 1 :][:1]} and not _verb(heard):
         phrase = _noun_phrase(heard)
         if phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown"):
             return "only bare" if phrase.article == "bare" else "extract"
-    if heard != rest and heard[:1] == ["the"] and heard[1:2] in (["isolated"], ["soloed"]):
+    if heard != rest and heard[:1] == ["the"] and (heard[1:2] in (["isolated"], ["soloed"]) or _is_stem(heard)):
         return "extract"
     if rest[0] == "no":
-        phrase = _noun_phrase([word for word in rest[1:] if word != "more"])
+        words = [word for word in rest[1:] if word != "more"]
+        phrase = _noun_phrase(words)
         if phrase.noun in PARTS:
-            return "absent"
-        return "keep" if rest[1:2] and _singular(rest[1]) in ("change", "edit", "alteration", "modification") else ""
+            after = words[phrase.length :]
+            return "" if "yet" in after or any(_is_part(word) for word in after) else "absent"
+        if phrase.noun == "rest":
+            return "nothing else"
+        return "keep" if rest[1:2] and _singular(rest[1]) in ("change", "edit", "alteration", "modification") else "no"
     purpose = {"i", "we", "i'd", "i'll"} & {*opened} and not {"you", "mind"} & {*opened}
     if kind := _read_verb(rest, part_before):
         return "" if purpose and kind == "add" and rest[0] not in ("add",) else kind
     return _read_state(_skip_hearing(rest)) or _read_nouns(clause, rest)
+
+
+def _is_stem(words: list[str]) -> bool:
+    """Whether some words are "the vocal stem" and nothing more."""
+    phrase = _noun_phrase(words)
+    return phrase.is_known and _singular(words[phrase.length - 1]) == "stem"
 
 
 def _skip_openers(clause: list[str]) -> tuple[list[str], list[str]]:
@@ -240,7 +185,12 @@ def _skip_openers(clause: list[str]) -> tuple[list[str], list[str]]:
     openers, place = _words("openers") | {"not", "only"}, 0
     while place < len(clause):
         word, after = clause[place], clause[place + 1 :]
-        if word in PLACES and after[:1] and after[0] in DEFINITE and set(after[1:2]) <= _words("whole"):
+        if (
+            word in _words("places")
+            and after[:1]
+            and after[0] in _words("definite")
+            and set(after[1:2]) <= _words("whole")
+        ):
             place += 1 + len(after[:2])
         elif (_verb(clause[place:]) or ("",))[0] in TAKING:
             break
@@ -271,14 +221,19 @@ def _read_negated(opened: list[str], rest: list[str]) -> str:
 
 def _read_without(rest: list[str]) -> str:
     """ "The same without the drums", "minus the vocals", "the voice without the rest"."""
-    place = next((place for place, word in enumerate(rest) if word in WITHOUT), None)
+    place = next((place for place, word in enumerate(rest) if word in _words("without")), None)
     if place is None:
         return ""
     before, without = rest[:place], _noun_phrase(rest[place + 1 :])
     if place + 1 < len(rest) and _verb(rest[place + 1 :]):
         return "" if before else "not"  # without removing
     neutral = (
-        _words("whole") | _words("hear") | _words("versions") | _words("openers") | DEFINITE | {"sound", "a", "do"}
+        _words("whole")
+        | _words("hear")
+        | _words("versions")
+        | _words("openers")
+        | _words("definite")
+        | {"sound", "a", "do"}
     )
     if without.noun == "rest" or (
         {"music", "instruments", "band"} & {*rest[place + 1 :]} and _noun_phrase(before).is_known
@@ -298,6 +253,8 @@ def _read_except(rest: list[str]) -> str:
         return ""
     verb = _verb(rest)
     taken = verb[0] if verb else ""
+    if any(word in _words("remove", "states") or word in ("removed", "muted") for word in rest[:place]):
+        taken = "remove"
     everything = {"everything", "all", "anything", "instruments", "music", "other", "every", "song", "track"} & {
         *rest[:place]
     }
@@ -311,12 +268,12 @@ def _read_versions(rest: list[str]) -> str:
     words = [
         word for word in _skip_hearing(rest) if word not in ("into", "proper", "full", "clean", "pure", "completely")
     ]
-    words = words[1:] if words and words[0] in DEFINITE | INDEFINITE else words
+    words = words[1:] if words and words[0] in _words("definite") | _words("indefinite") else words
     while words and words[0] in _words("whole") - {"one"} and len(words) > 1:
         words = words[1:]
     words = [word for word in words if word not in ("into", "a", "an", "the")]
     if not words or not all(
-        word in _words("versions") or word in DEFINITE for word in words[1 + (words[1:2] == ["free"]) :]
+        word in _words("versions") or word in _words("definite") for word in words[1 + (words[1:2] == ["free"]) :]
     ):
         return ""
     word = words[0]
@@ -338,6 +295,9 @@ def _read_verb(rest: list[str], part_before: bool) -> str:
         task, doubtful, typo, after = around[0], False, around[3], after[1:]
     if not task or _forms().get(rest[0], ("", ""))[1] == "past":
         return ""
+    if task in ("remove", "change") and ("to", "only") in zip(rest, rest[1:], strict=False):
+        phrase = _noun_phrase(rest[rest.index("only") + 1 :])
+        return "extract" if phrase.article == "the" and phrase.noun in PARTS else "change"
     if task == "extract" or task == "remove":
         return _read_taking(task, doubtful, typo, phrase, after, rest, part_before)
     if task == "change":
@@ -352,7 +312,7 @@ def _read_verb(rest: list[str], part_before: bool) -> str:
 def _is_particle(words: list[str]) -> bool:
     """Whether the first word belongs to a verb before it: "drop the bass in", and not "in a low register"."""
     if words[0] in ("in", "on"):
-        return {*words[1:2]} <= PLACED
+        return {*words[1:2]} <= _words("placed")
     return words[0] not in ("up", "down") or words[1:2] != ["in"]
 
 
@@ -365,15 +325,21 @@ def _read_taking(
     if phrase.noun == "nothing":
         return "keep"
     after = after[1:] if after[:1] == ["down"] and after[1:] else after
-    partly = bool(after) and (after[0] in PARTLY or (after[0] == "by" and re.match(r"\d|half", " ".join(after[1:]))))
+    partly = bool(after) and (
+        after[0] in _words("partly") or (after[0] == "by" and re.match(r"\d|half", " ".join(after[1:])))
+    )
     if partly and (doubtful or "down" in rest or {"bit", "little", "slightly"} & {*after}):
         return "change"
     if phrase.article == "it":
         return task if part_before and not (doubtful and after) else ""
+    band = phrase.article == "the" and {*rest[: len(rest) - len(after)]} & _words("band")
+    if task == "remove" and band and not typo:
+        return "drop band" if phrase.noun in PARTS else "drop rest"
     if not doubtful and not typo:
-        fits = phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown")
+        told = phrase.noun == "unknown" and not _names_new_part(after)
+        fits = phrase.is_known or (phrase.article == "the" and told)
         return task if fits or (phrase.article == "a" and phrase.noun in PARTS and rest[1] != "more") else ""
-    placed = bool(after) and (after[0] in PLACING or (after[0] == "in" and {*after[1:2]} <= PLACED))
+    placed = bool(after) and (after[0] in _words("placing") or (after[0] == "in" and {*after[1:2]} <= _words("placed")))
     if doubtful and placed:
         return ""
     bare = phrase.article == "bare" and (phrase.noun == "parts" or not doubtful) and phrase.length <= 2
@@ -381,8 +347,15 @@ def _read_taking(
     return task if (phrase.article == "the" and phrase.is_known) or bare else ""
 
 
+def _names_new_part(words: list[str]) -> bool:
+    """Whether some words speak of "a part": "with a ukulele"."""
+    return bool({*words} & _words("indefinite")) and any(_is_part(word) for word in words)
+
+
 def _read_keeping(phrase: _Phrase, after: list[str], rest: list[str]) -> str:
     """ "Keep the drums", "keep it as it is", "keep only the drums", "leave the drums alone"."""
+    if "only" not in rest and _names_new_part(after):
+        return "asked"
     if "only" in rest[1:3] and _noun_phrase(_skip_hearing(rest)).article != "a":
         return "extract" if _noun_phrase(_skip_hearing(rest)).noun in (*PARTS, "unknown") else ""
     if phrase.is_known and _base(rest[0]) != "leave" and after[:1] in (["alone"], ["only"]):
@@ -402,7 +375,7 @@ def _read_state(words: list[str]) -> str:
         return ""
     if phrase.article == "the" and words[-2:] == ["must", "go"]:
         return "remove"
-    while after and (after[0] in AUXILIARIES or (after[0].endswith("ly") and after[0] != "only")):
+    while after and (after[0] in _words("auxiliaries") or (after[0].endswith("ly") and after[0] != "only")):
         after = after[1:]
     if not after or (phrase.article == "bare" and phrase.noun != "parts" and after[0] == "alone"):
         return ""
@@ -412,10 +385,12 @@ def _read_state(words: list[str]) -> str:
         return ""  # "the drums drop out"
     somewhere = after[1:2] in (["in"], ["on"]) and (phrase.article == "bare" or after[0] == "only")
     tail = _words("versions") | {"completely", "away", "at", "entirely", "altogether"}
+    if after[1:2] in (["of"], ["from"]):  # "out of the song", and not "out of tune"
+        somewhere |= _noun_phrase(after[2:]).noun != "whole" and after[2:3] not in (["here"], ["there"])
     ends = len(after) == 1 or (after[1] in tail and not somewhere)
     for task in TAKING:
         if after[0] in _words(task, "states") and ends:
-            return task
+            return "only bare" if after[0] == "only" and phrase.article == "bare" else task
         verb = _verb(after)
         if verb and verb[0] == task and _forms().get(after[0], ("", ""))[1] == "past":
             return task
@@ -431,35 +406,42 @@ def _read_nouns(clause: list[str], rest: list[str]) -> str:
         return "keep"
     phrase = _noun_phrase(rest)
     if rest[0] == "nothing":
-        return "nothing else" if "else" in rest else "keep"
-    if rest[0] in WITHOUT:
+        said_only = all(word in _words("stops") or word in _words("openers") for word in rest[1:])
+        return "nothing else" if "else" in rest else "keep" if said_only else ""
+    if rest[0] in _words("without"):
         return ""
     known = any(_is_part(word) for word in clause)
     if phrase.article == "the" and phrase.noun != "whole":
         return "the part"
-    if {*clause} & _words("add", "signs") and {*clause} & INDEFINITE:
+    if {*clause} & _words("add", "signs") and {*clause} & _words("indefinite"):
         return "asked"
     if phrase.is_known and phrase.noun == "parts" and phrase.length == len(rest):
-        return "the part"
+        return "parts"
+    if phrase.article == "a" and phrase.noun in PARTS:
+        return "new part"
     return "a part" if known or phrase.article == "a" else ""
 
 
 def _noun_phrase(words: list[str]) -> _Phrase:
     """The noun phrase that some words begin with."""
-    if words[:1] and words[0] in PRONOUNS and (len(words) == 1 or words[1] in _words("stops")):
+    if words[:1] and words[0] in _words("pronouns") and (len(words) == 1 or words[1] in _words("stops")):
         return _Phrase("it", "whole" if words[0] == "it" else "", 1)
     place, article = 0, "bare"
-    while place < len(words) and words[place] in DEFINITE | INDEFINITE | ALL | {"only"}:
+    while place < len(words) and words[place] in _words("definite") | _words("indefinite") | _words("quantifiers") | {
+        "only"
+    }:
         word = words[place]
-        article = "the" if word in DEFINITE or (article == "the" and word in ALL) else article
-        article = "a" if word in INDEFINITE and article != "the" else article
+        article = (
+            "the" if word in _words("definite") or (article == "the" and word in _words("quantifiers")) else article
+        )
+        article = "a" if word in _words("indefinite") and article != "the" else article
         place += 1
     first = place
     while place < len(words) and not _ends_phrase(words, first, place):
         place += 1
     nouns = words[first:place]
     if not nouns:
-        alone = words[:1] and (words[0] in PRONOUNS or words[0] in ("this", "all"))
+        alone = words[:1] and (words[0] in _words("pronouns") or words[0] in ("this", "all"))
         length = 1 if alone else first
         noun = "whole" if words[:1] in (["this"], ["it"], ["all"]) else ""
         return _Phrase("it" if alone else "", noun, length)
@@ -470,9 +452,9 @@ def _ends_phrase(words: list[str], first: int, place: int) -> bool:
     """Whether a word can't belong to the noun phrase that began at `first`; participles follow a noun."""
     word = words[place]
     past = _forms().get(word, ("", ""))[1] == "past"
-    if place > first and (word in PARTICIPLES or past or (word.endswith("ing") and not _is_part(word))):
+    if place > first and (word in _words("participles") or past or (word.endswith("ing") and not _is_part(word))):
         return any(_is_part(earlier) for earlier in words[first:place])
-    return word in _words("stops") or word in WITHOUT
+    return word in _words("stops") or word in _words("without")
 
 
 def _noun_kind(nouns: list[str]) -> str:
@@ -480,8 +462,8 @@ def _noun_kind(nouns: list[str]) -> str:
     head = nouns[-1]
     if "nothing" in nouns or nouns[0] == "no":
         return "nothing"
-    if {*nouns} & REST and not any(
-        _is_part(word) for word in nouns if word not in REST | {"instrument", "parts", "part"}
+    if {*nouns} & _words("rest") and not any(
+        _is_part(word) for word in nouns if word not in _words("rest") | {"instrument", "parts", "part"}
     ):
         return "rest"
     if any(_is_part(word) for word in nouns):
@@ -582,7 +564,7 @@ def _forms() -> dict[str, tuple[str, str]]:
         stem = base.removesuffix("e") if not base.endswith(("ee", "oe")) else base
         doubled = base + base[-1] if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", base) else stem
         forms |= {f"{doubled}ing": (base, "ing"), f"{doubled}ed": (base, "past")}
-        forms |= dict.fromkeys(IRREGULAR.get(base, "").split(), (base, "past"))
+        forms |= dict.fromkeys(_lexicon()["irregular"].get(base, "").split(), (base, "past"))
     return forms | {verb.split()[0]: (verb.split()[0], "base") for verb in [*_verbs(), *_lexicon()["hear"]]}
 
 
@@ -590,4 +572,6 @@ def _forms() -> dict[str, tuple[str, str]]:
 def _known() -> frozenset[str]:
     """Words that are spelt as they should be."""
     groups = ("openers", "whole", "versions", "stops", "not_parts", "hear")
-    return frozenset().union(*(_words(group) for group in groups), _words("add", "signs"), REST, AUXILIARIES)
+    return frozenset().union(
+        *(_words(group) for group in groups), _words("add", "signs"), _words("rest"), _words("auxiliaries")
+    )

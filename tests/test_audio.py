@@ -36,12 +36,15 @@ def test_bad_files_are_named(tmp_path):
     (tmp_path / "nothing.wav").touch()
     soundfile.write(tmp_path / "empty.wav", np.zeros((0, 1)), 44100)
     soundfile.write(tmp_path / "nan.wav", np.full((100, 1), np.nan, np.float32), 44100, subtype="FLOAT")
+    loud = np.full((100, 1), 1e30, np.float32)  # finite, and its power isn't
+    soundfile.write(tmp_path / "loud.wav", loud, 44100, subtype="FLOAT")
     for name, reason in {
         "missing.wav": "no such file",
         "text.wav": "not an audio file",
         "nothing.wav": "not an audio file",
         "empty.wav": "no samples",
         "nan.wav": "NaN",
+        "loud.wav": "samples up to 1e\\+30, which no sound has",
     }.items():
         with pytest.raises(UserError, match=f"{name}.*{reason}"):
             audio.load_audio(tmp_path / name)

@@ -12,6 +12,7 @@ import inference
 import phase
 import preprocess
 import pytest
+import robustness
 import torch
 import train
 import warm_python
@@ -20,7 +21,7 @@ from conftest import TINY_CLIP, write_song
 import preprocess_musdb
 from riffusion.errors import UserError
 
-BENCHMARKS = (edit_quality, inference, phase, preprocess, train)
+BENCHMARKS = (edit_quality, inference, phase, preprocess, robustness, train)
 MEASURES = [(benchmark, measure) for benchmark in BENCHMARKS for measure in benchmark.MEASURES]
 NEEDS_GPU = [(inference, "gpu")]
 
@@ -59,6 +60,7 @@ def flags(corpus, tiny_models, tiny_base) -> dict:
         phase: f"--model_id {model_id} --num_inference_steps 1 --song_seconds 2 --max_pictures 2",
         preprocess: f"--root_data_dir {songs}/everythingisfree/train --max_songs 1 --max_shifted_songs 1 --kills 1"
         " --num_proc 1 --long_seconds 6 --many_songs 1 --records 200",
+        robustness: f"--model_id {model_id} --mutations 12 --dataset_mutations 6 --paint 1 --workers 2",
         train: f"--model {tiny_base} --train_data_dir {pairs} --pairs 4 --epochs 1 --steps 1 --precisions no"
         " --batch_sizes 2 --kills 1 --heart_steps 10",
     }

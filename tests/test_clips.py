@@ -25,6 +25,12 @@ def test_powers_of_sums_are_those_of_the_summed_samples():
     assert three.power("") == 0
 
 
+def test_powers_of_sums_of_many_stems():
+    many = clip(**{f"part {number}": tone(80 * 1.1**number, 1.0) for number in range(24)})
+    for names in ([*many.stems][:1], [*many.stems][3:20], [*many.stems]):
+        assert many.power(names) == pytest.approx(float(np.mean(many.mix(names) ** 2)), rel=1e-4)
+
+
 def test_levels_are_those_of_the_stem_over_the_rest():
     two = clip(vocals=tone(220, 1.0, level=0.1), bass=tone(110, 1.0, level=0.2))
     both = frozenset({"vocals", "bass"})

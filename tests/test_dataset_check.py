@@ -103,6 +103,24 @@ def test_ours_among_the_originals_are_of_two_targets(tmp_path):
     assert told in refusal(tmp_path / "set", tmp_path / "cache")
 
 
+def test_a_target_that_is_no_text_is_named(tmp_path):
+    folder = write_original_folder(tmp_path / "set", 3)
+    lines = [json.loads(line) for line in (folder / METADATA).read_text().splitlines()]
+    lines[1]["target"] = 7
+    (folder / METADATA).write_text("\n".join(map(json.dumps, lines)))
+    assert refusal(tmp_path / "set", tmp_path / "cache").endswith("split train, row 1: target 7 is no text")
+
+
+def test_a_parquet_file_that_is_damaged_is_named(tmp_path):
+    write_pair_folder(tmp_path / "set" / "Song")
+    pairs = open_pairs(str(tmp_path / "set"), tmp_path / "cache")["train"]
+    for split in ("train", "validation"):
+        pairs.to_parquet(tmp_path / "files" / f"{split}.parquet")
+    cut(tmp_path / "files" / "validation.parquet", 0.9)
+    told = refusal(tmp_path / "files", tmp_path / "cache")
+    assert told.startswith(f"{tmp_path / 'files' / 'validation.parquet'}: cut short or damaged")
+
+
 def test_splits_must_agree(tmp_path):
     write_pair_folder(tmp_path / "set" / "train" / "A")
     write_pair_folder(tmp_path / "set" / "test" / "B", width=72)

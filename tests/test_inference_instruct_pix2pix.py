@@ -772,7 +772,7 @@ def test_what_was_read_otherwise_than_it_should_be_is_told_before_painting(tiny_
     (tmp_path / "damaged.m4a").write_bytes(data)
     flags = ["--audio", str(tmp_path / "song.mp3"), str(tmp_path / "damaged.m4a"), "--prompt", "add a vocal"]
     args = inference_instruct_pix2pix.parse_args(flags)
-    songs = inference_instruct_pix2pix.find_sources(model.load_facts(str(tiny_model)).params, tmp_path, args)
+    songs = inference_instruct_pix2pix.find_sources(model.load_facts(str(tiny_model)).params, tmp_path, {}, args)
     told = capsys.readouterr().err
     assert "damaged.m4a: damaged at " in told
     assert songs[0].tags["title"] == "T"

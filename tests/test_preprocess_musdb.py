@@ -159,6 +159,18 @@ def test_a_song_of_many_stems(tmp_path):
     assert len(pictures) == len(mixes)
 
 
+def test_a_clip_of_many_stems_is_asked_for_as_many_as_one_of_four(tmp_path):
+    write_parts(tmp_path / "songs" / "Song", [f"part {number}" for number in range(24)])
+    assert run(tmp_path / "songs", tmp_path / "pairs", "--min_level_db", "-40") == 0
+    painted, pictures = defaultdict(set), defaultdict(set)
+    for record in records(tmp_path / "pairs"):
+        painted[record["clip"]] |= {record["painted_stem"]} - {""}
+        pictures[record["clip"]] |= {record["original_image_file_name"], record["edited_image_file_name"]}
+    assert {len(stems) for stems in painted.values()} <= {2, 3, 4}
+    assert len(set.union(*painted.values())) > 4  # others in every clip
+    assert max(len(drawn) for drawn in pictures.values()) <= 2 + 6
+
+
 def test_a_clip_that_no_backing_suits_is_given_up(tmp_path):
     names = [f"part {number}" for number in range(16)]
     write_parts(tmp_path / "songs" / "Song", names, seconds=0.64)

@@ -79,8 +79,11 @@ def test_joined_files_are_read_whole(sounds, tmp_path, name):
     assert recording.faults == ()
 
 
-def test_joined_flac_and_wav_files_are_told(sounds, tmp_path):
-    for name, said in {"plain.flac": "another FLAC file is joined", "plain.wav": "another wav file is joined"}.items():
+def test_joined_files_of_which_one_is_read_are_told(sounds, tmp_path):
+    run_ffmpeg("-i", sounds / "plain.wav", sounds / "plain.tta")
+    for name, kind in {"flac": "FLAC", "wav": "wav", "m4a": "mp4", "aiff": "AIFF", "tta": "TTA"}.items():
+        name, said = f"plain.{name}", f"another {kind} file is joined"
+        assert open_recording(sounds / name, tmp_path).faults == ()
         (tmp_path / name).write_bytes(2 * (sounds / name).read_bytes())
         assert said in open_recording(tmp_path / name, tmp_path).faults[0]
 
@@ -141,6 +144,27 @@ def test_damage_is_told_with_its_place(sounds, tmp_path):
     assert "damaged at byte" in open_recording(damage(sounds / "plain.ogg", tmp_path / "x.ogg"), tmp_path).faults[0]
     with pytest.raises(UserError, match="ends unexpectedly"):
         read(damage(sounds / "plain.flac", tmp_path / "x.flac"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.tta", "x.flac", "x.oga"])
+def test_damage_that_only_a_checksum_shows_is_told(sounds, tmp_path, name):
+    target = tmp_path / f"piped {name}"
+    with target.open("wb") as file:  # FLAC in a pipe doesn't know its length, and is read by ffmpeg
+        form = ["-f", {"x.oga": "ogg"}.get(name, name[2:])]
+        codec = ["-c:a", "tta" if name == "x.tta" else "flac"]
+        command = [ffmpeg.binaries()[0], "-v", "error", "-i", sounds / "plain.wav", *codec, *form, "-"]
+        subprocess.run(command, stdout=file, check=True)
+    assert open_recording(target, tmp_path).faults == ()
+    whole = target.read_bytes()
+    data, size = bytearray(whole), len(whole)
+    for place in (size // 2, size * 3 // 5):
+        data[place] ^= 0x55
+    zeros = whole[: size // 2] + bytes(size // 5) + whole[size // 2 + size // 5 :]  # FLAC's frames there aren't found
+    for damaged in (data, zeros, whole[: size // 2]):
+        target.write_bytes(damaged)
+        assert re.match("(damaged|breaks off)", open_recording(target, tmp_path).faults[0])
+    target.write_bytes(whole + bytes(2000))
+    assert open_recording(target, tmp_path).faults == ()
 
 
 @pytest.mark.parametrize("name", ["plain.wav", "plain.ogg", "plain.m4a", "plain.mp3", "plain.opus"])

@@ -1,0 +1,368 @@
+"""Do odd and damaged files end in a result, a warning or a refusal that names them, and never in anything else?
+
+    python benchmarks/robustness.py --json robustness.json
+    python benchmarks/robustness.py --seed 0 --only recordings-17 --keep build/fault
+
+Recordings in many formats and folders of pairs in several layouts are mutated (odd_files.py, odd_pairs.py), the same
+ones for the same --seed, and read by our scripts, each in a process of its own with limits of time, memory and disk.
+ffmpeg, or Python's own modules for pairs, are the referees. A fault is a traceback, a crash, no end, other sound or
+pairs than the referee's without a warning that says so, a refusal that doesn't name the input, and whatever is left
+behind by one. The exit code is 1 if there is any.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import odd_files
+import odd_pairs
+from confined import confined, tree
+from harness import Records, run_measures
+from readings import FRAME_SECONDS, WAYS, Sound, listen, put
+from tqdm import tqdm
+
+from riffusion import report
+from riffusion.errors import UserError
+from riffusion.runtime import Help, run_script
+
+SLACK_SECONDS = 0.25  # between what is heard and what the referee hears: codecs' delays, and ends of containers
+LOUDNESS_SLACK = 0.25  # share of the loudest frame
+MOST_OUTPUT = 64 << 20  # bytes that a run may leave
+LOSS = re.compile(r"warning: .*(breaks off|damaged|joined|lost|only the first)")  # a warning that says so
+PROGRESS = re.compile(r"\d+%\|")
+LETTERS = {"read whole": ".", "painted whole": "p", "warned": "w", "refused": "r", "FAULT": "F"}
+LEGEND = ", ".join(f"{letter} {outcome}" for outcome, letter in LETTERS.items())
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    add = parser.add_argument
+    add("--mutations", type=int, default=300, help="recordings")
+    add("--dataset_mutations", type=int, default=60, help="folders of pairs")
+    add("--paint", type=int, default=16, help="recordings that are painted into, not only read")
+    add("--model_id", default="checkpoints/small", help="model that paints")
+    add("--seed", type=int, default=0, help="of the mutations")
+    add("--only", nargs="+", metavar="CASE", help="of all cases only these, as recordings-17 (default: all)")
+    add("--keep", type=Path, help="keep the cases' files in this folder, which must be new (default: keep none)")
+    add("--time_limit", type=float, default=120, help="seconds that a case may take")
+    add("--workers", type=int, default=os.cpu_count(), help="cases at a time (default: as many as cores)")
+    add("--measure", nargs="+", choices=MEASURES, default=list(MEASURES), help="what to mutate (default: all)")
+    add("--json", type=Path, help="also write the figures and all cases here (default: print them only)")
+    add("--worker", nargs=2, metavar=("FOLDER", "NUMBER"), help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    if args.worker:
+        return work(Path(args.worker[0]), int(args.worker[1]))
+    args.model_id = str(Path(args.model_id).resolve())  # cases have folders of their own to work in
+    args.measure = [measure for measure in args.measure if plan(measure, args)]
+    if not args.measure:
+        raise UserError(f"--only {' '.join(args.only or [])}: no such case; --mutations says how many there are")
+    told: list[dict[str, object]] = []
+    with contextlib.ExitStack() as stack:
+        folder = args.keep.resolve() if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=args.keep is None)
+        make_sources(folder, args)
+
+        def take(measure: str) -> Records:
+            cases, outcomes = plan(measure, args), run_cases(measure, folder, args)
+            told.extend(asdict(case) | asdict(outcomes[case.name]) for case in cases)
+            return table_rows(cases, outcomes)
+
+        code = run_measures(args, take)
+    print(f"{LEGEND}; a letter a case")
+    if args.json is not None:
+        report.save_json(args.json, report.load_json(args.json) | {"cases": told})
+    faults = [one for one in told if one["outcome"] == "FAULT"]
+    counts = f"--mutations {args.mutations} --dataset_mutations {args.dataset_mutations} --paint {args.paint}"
+    for one in faults:
+        name = f"{one['measure']}-{one['number']}"
+        print(f"FAULT {name}: {one['kind']}, {one['what']}, {one['way']}: {one['reason']}")
+        print(f"      again: python benchmarks/robustness.py --seed {args.seed} {counts} --only {name} --keep FOLDER")
+    return code or int(bool(faults))
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is mutated, how, and which of our scripts reads it."""
+
+    measure: str
+    number: int
+    kind: str
+    mutation: str
+    way: str
+
+    @property
+    def name(self) -> str:
+        """Names it for --only, and its folder."""
+        return f"{self.measure}-{self.number}"
+
+
+def plan(measure: str, args: argparse.Namespace) -> list[Case]:
+    """The cases of a measure: all kinds with all mutations in turn, in an order that only the seed decides."""
+    kinds, mutations, possible = KINDS[measure]
+    rng = Random(f"{args.seed} {measure}")
+    cells = [(kind, mutation) for kind in kinds for mutation in mutations if possible(kind, mutation)]
+    rng.shuffle(cells)
+    count = args.mutations if measure == "recordings" else args.dataset_mutations
+    ways = rng.choices([way for way in WAYS[measure] if way != "paint"], k=count)
+    if measure == "recordings":
+        for number in range(min(args.paint, count)):
+            ways[number * count // min(args.paint, count)] = "paint"
+    cases = [Case(measure, number, *cells[number % len(cells)], ways[number]) for number in range(count)]
+    return [case for case in cases if args.only is None or case.name in args.only]
+
+
+def make_sources(folder: Path, args: argparse.Namespace) -> None:
+    """Make what will be mutated, and write down the settings for `work`."""
+    kinds = odd_files.KINDS if "recordings" in args.measure else ()
+    odd_files.make_recordings(folder / "sources" / "recordings", kinds)
+    if "datasets" in args.measure:
+        odd_pairs.make_folders(folder / "sources" / "recordings", folder / "sources" / "datasets")
+    report.save_json(folder / "settings.json", {**vars(args), "json": None, "keep": bool(args.keep)})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a case: one of `LETTERS`, and why, if it is a fault or was refused."""
+
+    outcome: str
+    what: str
+    reason: str = ""
+
+
+def run_cases(measure: str, folder: Path, args: argparse.Namespace) -> dict[str, Outcome]:
+    """All cases of a measure, by several workers."""
+    report.save_json(folder / "settings.json", report.load_json(folder / "settings.json") | {"measure": [measure]})
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder)]
+    workers = [
+        subprocess.Popen([*command, str(number)]) for number in range(min(args.workers, len(plan(measure, args))))
+    ]
+    if any([worker.wait() for worker in workers]):
+        raise UserError("a worker of this benchmark ended with an error")
+    files = [folder / f"outcomes-{measure}-{number}.json" for number in range(len(workers))]
+    return {name: Outcome(**told) for file in files for name, told in report.load_json(file).items()}
+
+
+def table_rows(cases: list[Case], outcomes: dict[str, Outcome]) -> Records:
+    """A row a kind: a letter a case below its mutation, and counts."""
+    letters: dict[tuple[str, str], str] = defaultdict(str)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for case in cases:
+        outcome = outcomes[case.name].outcome
+        letters[case.kind, case.mutation] += LETTERS[outcome]
+        counts[case.kind][outcome] += 1
+        counts["all"][outcome] += 1
+    mutations = dict.fromkeys(case.mutation for case in sorted(cases, key=lambda case: case.mutation))
+    return [
+        {
+            "kind": kind,
+            **{name: letters.get((kind, name)) for name in mutations},
+            **{name: counts[kind][name] for name in LETTERS},
+        }
+        for kind in sorted(counts, key=lambda kind: (kind == "all", kind))
+    ]
+
+
+def work(folder: Path, number: int) -> int:
+    """Run a worker's share of the cases, each in a fork of this process, and write down their outcomes."""
+    args = argparse.Namespace(**report.load_json(folder / "settings.json"))
+    torch.set_num_threads(1)
+    measure, outcomes = args.measure[0], {}
+    share = plan(measure, args)[number :: args.workers]
+    for case in tqdm(share, measure, unit="case", disable=number > 0):
+        place = folder / "cases" / case.name
+        run = run_case(case, folder, place, args)
+        outcomes[case.name] = asdict(judge(case, run))
+        if not args.keep:
+            shutil.rmtree(place, ignore_errors=True)
+    report.save_json(folder / f"outcomes-{measure}-{number}.json", outcomes)
+    return 0
+
+
+@dataclass
+class Run:
+    """What is known of a case after its process has ended."""
+
+    what: str = ""
+    harmless: bool = False
+    ended: str = ""  # what ended the process, if it wasn't itself
+    code: int | None = None
+    heard: Sound | list | None = None  # what our scripts made of it
+    expected: Sound | list | None = None  # what the referee makes of it
+    complaint: str = ""  # of the referee
+    whole: Sound | None = None  # what sound was in it before the mutation, if the file tells what is lost since then
+    stderr: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # files that shouldn't be there
+    changed: bool = False  # the input
+    written: int = 0  # bytes
+
+
+def run_case(case: Case, folder: Path, place: Path, args: argparse.Namespace) -> Run:
+    """Run a case in a fork, and look at what it leaves."""
+    for name in ("in", "tmp", "cwd"):
+        (place / name).mkdir(parents=True)
+    ended = confined(lambda: take_case(case, folder, place, args), place, args.time_limit)
+    known = place / "told.json"
+    told = json.loads(known.read_text()) if known.is_file() else {}
+    for name in ("heard", "expected", "whole"):
+        if isinstance(told.get(name), dict):
+            told[name] = Sound(**told[name])
+    before = told.pop("before", None)
+    run = Run(**told, ended=ended)
+    printed = (place / "stderr").read_bytes().decode(errors="replace")
+    run.stderr = [line for line in re.split("[\r\n]+", printed) if line and not PROGRESS.search(line)]
+    run.changed = before != tree(place / "in")
+    out = [path for path in (place / "out").rglob("*") if not path.is_dir()]
+    run.written = sum(path.stat().st_size for path in out)
+    run.left = [str(path.relative_to(place)) for name in ("tmp", "cwd") for path in (place / name).iterdir()]
+    if run.code == 2:
+        run.left += [str(path.relative_to(place)) for path in unfinished(place / "out")]
+    return run
+
+
+def unfinished(out: Path) -> list[Path]:
+    """What is in an output folder after a refusal, but for the song that was good."""
+    if (out / "report.json").is_file():
+        return [path for path in out.iterdir() if path.is_dir() and not path.name.startswith("Good")]
+    return [out] if out.exists() else []
+
+
+def take_case(case: Case, folder: Path, place: Path, args: argparse.Namespace) -> None:
+    """Mutate, read with our script, and read with the referee; each step is written down at once."""
+    rng = Random(f"{args.seed} {case.name}")
+    sources, told = folder / "sources" / case.measure, {}
+    if case.measure == "recordings":
+        odd = odd_files.odd_file(odd_files.read_source(sources, case.kind, rng), case.mutation, rng)
+        path = put(odd, case.kind, case.way, sources, place / "in")
+    else:
+        odd = odd_pairs.odd_pairs(sources, case.kind, case.mutation, place / "in" / "pairs", rng)
+        path = odd.root
+    told = {"what": odd.what, "harmless": odd.harmless, "before": tree(place / "in")}
+    report.save_json(place / "told.json", told)
+    told["code"], heard = WAYS[case.measure][case.way](path, place, args)
+    told["heard"] = asdict(heard) if isinstance(heard, Sound) else heard
+    report.save_json(place / "told.json", told)
+    if case.measure == "recordings":
+        (place / "sound").write_bytes(odd.content)
+        expected, told["complaint"] = listen(place / "sound", case.kind, case.way)
+        told["expected"] = asdict(expected) if expected is not None else None
+        if odd_files.tells_damage(case.kind, case.mutation):
+            whole, _ = listen(sources / case.kind / "0", case.kind, case.way)
+            told["whole"] = asdict(whole) if whole is not None else None
+        elif odd.seconds:
+            told["whole"] = asdict(Sound(odd.seconds))
+    else:
+        told["expected"], told["complaint"] = odd_pairs.read_rows(path, held_out=case.way == "samples")
+    report.save_json(place / "told.json", json.loads(json.dumps(told)))
+
+
+def judge(case: Case, run: Run) -> Outcome:
+    """What became of a case."""
+    warned = any(map(LOSS.search, run.stderr))
+    fault = next(filter(None, (*process_faults(run), *refusal_faults(case, run), *reading_faults(run, warned))), None)
+    if fault:
+        return Outcome("FAULT", run.what, fault)
+    if run.code == 2:
+        return Outcome("refused", run.what, next(line for line in run.stderr if line.startswith("error: ")))
+    if warned:
+        return Outcome("warned", run.what, next(line for line in run.stderr if LOSS.search(line)))
+    return Outcome("painted whole" if case.way == "paint" else "read whole", run.what)
+
+
+def process_faults(run: Run) -> Iterator[str]:
+    """What a process must never do."""
+    yield run.ended
+    if any(line.startswith("Traceback") for line in run.stderr):
+        yield f"traceback, {run.stderr[-1]}"
+    if run.code not in (0, 2):
+        yield f"exit code {run.code}"
+    if run.changed:
+        yield "its input was changed"
+    if run.left:
+        yield f"left behind: {', '.join(run.left[:3])}"
+    if run.written > MOST_OUTPUT:
+        yield f"wrote {run.written} bytes"
+    known = ("error: ", "warning: ", "passed over in ")
+    strange = [line for line in run.stderr if not line.startswith(known)]
+    if strange:
+        yield f"strange line on stderr: {strange[0]}"
+
+
+def refusal_faults(case: Case, run: Run) -> Iterator[str]:
+    """How input must not be refused."""
+    if run.code != 2:
+        return
+    errors = [line for line in run.stderr if line.startswith("error: ")]
+    if not errors or f"{case.name}/in" not in errors[0]:
+        yield f"refused without its name: {errors}"
+    for error in errors:
+        if "too large" in error or "MemoryError" in error:
+            yield f"takes disk or memory without end: {error}"
+        if re.search(r"[a-z]Error\b|Exception\b", error):
+            yield f"not a message for people: {error}"
+    if run.harmless:
+        yield f"refused, though nothing is wrong with it: {errors[0]}"
+
+
+def reading_faults(run: Run, warned: bool) -> Iterator[str]:
+    """What must not be made of an input without a word."""
+    if run.code != 0:
+        return
+    if run.harmless and warned:
+        yield "a warning, though nothing is wrong with it"
+    if warned:
+        return
+    if isinstance(run.heard, list):
+        if run.heard != run.expected:
+            yield f"{len(run.heard)} pairs are read, and not the referee's {len(run.expected)} ({run.complaint})"
+        elif run.complaint:
+            yield f"accepted, and the referee finds: {run.complaint}"
+        return
+    if run.heard is None:
+        yield "nothing was read"
+        return
+    if isinstance(run.expected, Sound):
+        yield difference(run.heard, run.expected, f"than the referee's ({run.complaint})")
+    if run.whole is not None:
+        yield difference(run.heard, run.whole, "than was in it")
+
+
+def difference(heard: Sound, other: Sound, than: str) -> str:
+    """How what was heard differs from another sound; "" if it doesn't."""
+    if heard.seconds < other.seconds - SLACK_SECONDS:
+        return f"without a word, {heard.seconds:.2f} s of {other.seconds:.2f} s are read: less {than}"
+    if heard.loudness and heard.seconds > max(other.seconds, odd_files.SECONDS) + SLACK_SECONDS:
+        return f"without a word, {heard.seconds:.2f} s for {other.seconds:.2f} s are read: more {than}"
+    most = LOUDNESS_SLACK * max([0.01, *other.loudness])
+    for number, (one, another) in enumerate(list(zip(heard.loudness, other.loudness, strict=False))[:-1]):
+        if not abs(one - another) <= most:
+            return f"without a word, other sound is read from {number * FRAME_SECONDS:.1f} s on {than}"
+    return ""
+
+
+KINDS = {
+    "recordings": (odd_files.KINDS, odd_files.MUTATIONS, lambda kind, mutation: True),
+    "datasets": (odd_pairs.KINDS, odd_pairs.MUTATIONS, odd_pairs.is_possible),
+}
+MEASURES = tuple(KINDS)
+
+
+if __name__ == "__main__":
+    run_script(main, parse_args())
