@@ -201,6 +201,8 @@ def claim_folder(folder: Path, fingerprints: dict[str, str]) -> None:
     source = folder / SOURCE_FILE
     if source.is_file():
         if report.load_json(source) == fingerprints:
+            for part in (folder / "data").glob("*.part"):  # what a killed run has left: it would be uploaded, too
+                part.unlink(missing_ok=True)
             return
         print(f"{folder} was made from other pairs: writing it anew, {README_FILE} too")
         (folder / README_FILE).unlink(missing_ok=True)
