@@ -1,10 +1,11 @@
 import argparse
 
+import base_model
 import edit_quality
 import instructions
+import mix_songs
+import move_voices
 import pytest
-import rekey_songs
-import small_base
 from test_benchmarks import BENCHMARKS
 
 import inference_instruct_pix2pix
@@ -14,7 +15,7 @@ import upload_musdb
 from riffusion import __main__ as pictures
 
 SCRIPTS = (preprocess_musdb, upload_musdb, train_instruct_pix2pix, inference_instruct_pix2pix, pictures)
-SCRIPTS += (*BENCHMARKS, instructions, rekey_songs, small_base)
+SCRIPTS += (*BENCHMARKS, instructions, base_model, mix_songs, move_voices)
 
 
 def help_text(script, monkeypatch, capsys, *command: str) -> str:
@@ -42,7 +43,7 @@ def flags_with_values(script, monkeypatch) -> list[tuple[argparse.ArgumentParser
         (parser, action)
         for parser in parsers
         for action in parser._actions
-        if action.option_strings and action.nargs != 0 and not action.required
+        if action.option_strings and action.nargs != 0 and not action.required and action.help != argparse.SUPPRESS
     ]
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from riffusion import report, stems
 from riffusion.audio import load_audio
 from riffusion.errors import UserError
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 
 RATE = 44100
 BACKING = ("drums", "bass", "other")
@@ -32,7 +32,7 @@ MOST_GAIN_DB = 4.0  # of a part of the backing, up or down
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--root_data_dir", type=Path, required=True, help="folder with a folder of stems a song, for the backings")
     add("--voices_dir", type=Path, required=True, help="folder with a file a phrase")

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from riffusion import report, stems
 from riffusion.features import median_f0, pitch_detector
-from riffusion.runtime import run_script
+from riffusion.runtime import Help, run_script
 
 RATE = 44100
 REGISTERS = {"low": 150.0, "high": 600.0}  # median pitch in Hz, or as near to it as octaves lead
@@ -34,7 +34,7 @@ MOST_LIFT = 30.0  # a formant is lifted or lowered by so much at most, as a fact
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--root_data_dir", type=Path, required=True, help="folder with a folder of stems a song")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the songs go; finished ones stay")
     parser.add_argument("--register", choices=REGISTERS, required=True, help="where the vocals are moved to")
