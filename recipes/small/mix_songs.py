@@ -45,9 +45,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     songs = stems.find_songs(args.root_data_dir)
-    phrases = sorted(path for path in args.voices_dir.iterdir() if path.suffix in stems.STEM_SUFFIXES)
+    phrases = stems.sound_files(args.voices_dir)[0]
     if not phrases:
-        raise UserError(f"{args.voices_dir}: holds no phrase ({', '.join(stems.STEM_SUFFIXES)})")
+        raise UserError(f"{args.voices_dir}: holds no sound")
     report.make_folder(args.output_dir)
     for number in tqdm(range(args.songs), unit="song"):
         mix_song(number, songs, phrases, args)
