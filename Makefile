@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 BUILD ?= build
 GUITARS ?= $(wildcard /usr/share/games/fretsonfire/data/songs)
 
-.PHONY: test demo lint small clean
+.PHONY: test smoke demo lint small clean
 
 # What the demo asks for: a part, left out of the backing, and the instruction that brings another one in.
 DEMO_vocals := add a soft female vocal, long held notes
@@ -20,7 +20,11 @@ demo: $(READY)
 	  --base_save_path outputs --name demo-$(part) --audio "$$song" --without_stem $(part) --prompt "$(DEMO_$(part))" && ) true
 
 test: $(READY)
-	$(RUN) -m pytest -q -n 2
+	$(RUN) -m pytest -q -n 2 -m "not smoke"
+
+# Every measure of every benchmark once, with the smallest settings.
+smoke: $(READY)
+	$(RUN) -m pytest -q -n 2 -m smoke
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .

@@ -108,14 +108,14 @@ def fixed_blocks(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndar
         yield ready
 
 
-def check_audio(audio: np.ndarray, path: Path) -> np.ndarray:
-    """The audio (channels, samples) itself; raises UserError if it is empty, not finite or larger than any sound is."""
+def check_audio(audio: np.ndarray, path: Path, most: float = MOST_SAMPLE) -> np.ndarray:
+    """The audio (channels, samples) itself; raises UserError if it is empty, not finite or larger than `most`."""
     if audio.shape[-1] == 0:
         raise UserError(f"{path}: holds no samples")
     peak = float(np.maximum(audio.max(), -audio.min()))  # NaN if there is one
     if not np.isfinite(peak):
         raise UserError(f"{path}: holds samples that are NaN or infinite")
-    if peak > MOST_SAMPLE:
+    if peak > most:
         raise UserError(f"{path}: holds samples up to {peak:g}, which no sound has: it is damaged")
     return audio
 

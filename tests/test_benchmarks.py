@@ -21,6 +21,8 @@ from conftest import TINY_CLIP, write_song
 import preprocess_musdb
 from riffusion.errors import UserError
 
+pytestmark = pytest.mark.smoke
+
 BENCHMARKS = (edit_quality, inference, phase, preprocess, robustness, train)
 MEASURES = [(benchmark, measure) for benchmark in BENCHMARKS for measure in benchmark.MEASURES]
 NEEDS_GPU = [(inference, "gpu")]

@@ -264,7 +264,7 @@ def test_a_folder_without_pairs_is_told_apart(tmp_path, kind):
         message += ", its metadata.jsonl is empty"
     if kind == "broken parquet":
         (folder / "train.parquet").write_bytes(b"PAR1 and no more")
-        message = f"^{folder}: its files, as train.parquet, can't be read"
+        message = f"^{folder / 'train.parquet'}: cut short or damaged"
     if kind == "file":
         folder = write_pair_folder(tmp_path / "pairs") / METADATA
         message = f"^{folder}: is a file"
