@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 BUILD ?= build
 GUITARS ?= $(wildcard /usr/share/games/fretsonfire/data/songs)
 
-.PHONY: test smoke demo lint small clean
+.PHONY: test slow demo lint small clean
 
 # What the demo asks for: a part, left out of the backing, and the instruction that brings another one in.
 DEMO_vocals := add a soft female vocal, long held notes
@@ -20,11 +20,11 @@ demo: $(READY)
 	  --base_save_path outputs --name demo-$(part) --audio "$$song" --without_stem $(part) --prompt "$(DEMO_$(part))" && ) true
 
 test: $(READY)
-	$(RUN) -m pytest -q -n 2 -m "not smoke"
+	$(RUN) -m pytest -q -n 2 -m "not slow"
 
-# Every measure of every benchmark once, with the smallest settings.
-smoke: $(READY)
-	$(RUN) -m pytest -q -n 2 -m smoke
+# Every measure of every benchmark once, with the smallest settings, and tests of whole processes.
+slow: $(READY)
+	$(RUN) -m pytest -q -n 2 -m slow
 
 lint: $(READY)
 	$(RUN) -m ruff format --check .

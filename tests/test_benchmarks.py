@@ -21,7 +21,7 @@ from conftest import TINY_CLIP, write_song
 import preprocess_musdb
 from riffusion.errors import UserError
 
-pytestmark = pytest.mark.smoke
+pytestmark = pytest.mark.slow
 
 BENCHMARKS = (edit_quality, inference, phase, preprocess, robustness, train)
 MEASURES = [(benchmark, measure) for benchmark in BENCHMARKS for measure in benchmark.MEASURES]

@@ -561,6 +561,7 @@ def test_what_cannot_be_written_is_told_before_the_painting(tiny_model, tmp_path
         ("| head -c 10", "error: standard output: its reader went away; the painted song is kept as "),
     ],
 )
+@pytest.mark.slow
 def test_a_pipe_that_ends_is_one_line(tiny_model, tmp_path, shell, said):
     audio.save_wav(tmp_path / "song.wav", tone(220, 4.0), RATE)
     command = f"{sys.executable} inference_instruct_pix2pix.py --model_id {tiny_model} --audio - --prompt add --quiet"
@@ -635,6 +636,7 @@ def test_silence_stays_silence_and_is_no_edit(tiny_model, tmp_path):
     assert (result["measured"]["edit performed"], result["measured"]["stem level dB"]) == ("no", None)
 
 
+@pytest.mark.slow
 def test_defaults_without_network_say_what_to_pass(tmp_path):
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     command = [sys.executable, "inference_instruct_pix2pix.py", "--base_save_path", str(tmp_path / "out")]

@@ -11,6 +11,7 @@ from riffusion import stems
 from riffusion.features import median_f0, pitch_detector
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("register", "expected"), [("low", 165), ("high", 660)])
 def test_vocals_are_moved_by_octaves_and_the_band_is_not(tmp_path: Path, register: str, expected: int):
     write_song(tmp_path / "songs" / "song", vocals=tone(330, 2.0))

@@ -229,6 +229,7 @@ def test_splits_are_those_of_datasets(relative, split):
     assert split_of_folders(Path(relative)) == split
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_is_no_empty_folder(tmp_path):
     write_pair_folder(tmp_path / "set", 2)
     code = "import sys; from riffusion.dataset import load_splits; print(len(load_splits(sys.argv[1])['train']))"

@@ -264,6 +264,7 @@ def test_a_second_run_finishes_or_does_nothing(songs, tmp_path):
     assert files(tmp_path / "pairs") == before
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_second_run_ends_with_the_same_bytes(songs, tmp_path):
     for number in range(4):
         write_song(songs / f"more {number}", seconds=6.0)

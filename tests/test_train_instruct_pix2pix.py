@@ -195,6 +195,7 @@ def test_a_trained_model_trains_on(pairs, tiny_base, tmp_path):
     assert weights(second)["conv_in.weight"].shape == weights(first)["conv_in.weight"].shape
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batch(pairs, tiny_base, tmp_path):
     # a large epsilon: Adam makes a step of full size out of a gradient that is nothing but rounding
     flags = ("--max_train_steps", "3", "--lr_warmup_steps", "0", "--adam_epsilon", "1e-3", "--seed", "3")
@@ -216,6 +217,7 @@ def test_two_processes_equal_one_with_twice_the_batch(pairs, tiny_base, tmp_path
     assert max(float((ends[0][name] - ends[1][name]).abs().max()) for name in ends[0]) < 2e-4 * moved
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_run_goes_on(pairs, tiny_base, tmp_path):
     flags = ("--max_train_steps", "100000", "--dataloader_num_workers", "1")
     command = [sys.executable, *script(pairs, tiny_base, tmp_path / "out", *flags)]
