@@ -41,14 +41,10 @@ def writing(place: Path, needed: int = 0) -> Iterator[None]:
 def refusal(place: Path, error: Exception, needed: int = 0) -> UserError:
     """What to say of a failure to write to a place, with the bytes `needed` as far as that is known."""
     reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return UserError(_refusal(place, reason, needed))
-
-
-def _refusal(place: Path, reason: str, needed: int) -> str:
     free = free_bytes(place)
     room = [f"{size(free)} are free"] if free is not None else []
     room += [f"about {size(needed)} are needed"] if needed else []
-    return f"{place}: can't be written ({'; '.join([reason.rstrip('.'), *room])})"
+    return UserError(f"{place}: can't be written ({'; '.join([reason.rstrip('.'), *room])})")
 
 
 def free_bytes(place: Path) -> int | None:
