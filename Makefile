@@ -15,7 +15,7 @@ DEMO_bass := add a bass line
 DEMO_drums := add a busy drum beat
 
 demo: $(READY)
-	@song="$$($(RUN) -c 'from riffusion.stems import example_song; print(example_song().path)')" && \
+	@song="$$($(RUN) -c 'from riffusion.pairs.stems import example_song; print(example_song().path)')" && \
 	$(foreach part,vocals bass drums,$(RUN) inference_instruct_pix2pix.py --model_id checkpoints/small --seed 0 --overwrite \
 	  --base_save_path outputs --name demo-$(part) --audio "$$song" --without_stem $(part) --prompt "$(DEMO_$(part))" && ) true
 

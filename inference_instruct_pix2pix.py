@@ -31,29 +31,37 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from riffusion import audio, columns, model, names, report, results
-from riffusion.attempts import Attempt, Tried, best, is_settled, plan_rounds
-from riffusion.dataset import held_out_split
-from riffusion.dataset_check import open_pairs
-from riffusion.downmix import mixed_blocks
-from riffusion.edits import SEPARATING, TASKS
-from riffusion.errors import UserError, own_failure
-from riffusion.image import image_from_spectrogram
-from riffusion.instructions import asked_stem
-from riffusion.latents import unread_text
-from riffusion.mixing import Layers, Placement, backing_changes, mix_song
-from riffusion.overview import Overview
-from riffusion.painting import Painter, Region, open_view, unedited_images
-from riffusion.pair import save_png
-from riffusion.processes import Share, this_share
-from riffusion.room import require_room, writing
-from riffusion.runtime import PRECISIONS, Help, choose_dtype, hide_library_progress, run_script, torch_device
-from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
-from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings, edit_images
-from riffusion.schedulers import SCHEDULERS
-from riffusion.songs import STDIN, InputSong, find_songs, read_song
+from riffusion import audio
+from riffusion.diffusion import model
+from riffusion.diffusion.encode import unread_text
+from riffusion.diffusion.sampling import (
+    DEFAULT_SCHEDULER,
+    DEFAULT_STEPS,
+    SCHEDULERS,
+    Settings,
+    choose_settings,
+    edit_images,
+)
+from riffusion.image import image_from_spectrogram, save_png
+from riffusion.painting import columns, results
+from riffusion.painting.dataset_items import OUTSIDE, Sample, Sounding, read_samples
+from riffusion.painting.inputs import STDIN, InputSong, find_songs, read_song
+from riffusion.painting.long_song import Painter, Region, open_view, unedited_images
+from riffusion.painting.mixing import Layers, Placement, backing_changes, mix_song
+from riffusion.painting.retries import Attempt, Tried, best, is_settled, plan_rounds
+from riffusion.painting.song_report import Overview
+from riffusion.pairs.dataset import held_out_split
+from riffusion.pairs.dataset_check import open_pairs
+from riffusion.pairs.instructions import asked_stem
+from riffusion.pairs.task_words import read_instruction, read_task
+from riffusion.pairs.tasks import SEPARATING, TASKS
+from riffusion.recordings.downmix import mixed_blocks
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
-from riffusion.task_words import read_instruction, read_task
+from riffusion.util import figures, files, names, tables
+from riffusion.util.disk_space import require_room, writing
+from riffusion.util.distributed import Share, this_share
+from riffusion.util.errors import UserError, own_failure
+from riffusion.util.runtime import PRECISIONS, Help, choose_dtype, hide_library_progress, run_script, torch_device
 
 LOSSLESS = ("wav", "flac")
 COMPARISON = "comparison.webp"
@@ -350,7 +358,7 @@ def find_song(path: Path, params: SpectrogramParams, scratch: Path, args: argpar
         raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
     if args.format == "wav" and song.samples * song.channels * song.bits // 8 >= WAV_BYTES:
         raise UserError(f"{path}: is longer than a wav file can be; pass --format flac")
-    trial = report.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
+    trial = files.make_folder(scratch / "trial") / f"{song.name}.{args.format}"
     try:
         tags = audio.carried_tags(song.tags, trial, song.rate, song.channels, song.bits)
     except UserError as error:  # which names the trial's temporary file
@@ -508,7 +516,7 @@ def paint_song(job: Job, painter: Painter, args: argparse.Namespace) -> None:
                 noises = [attempt.noise_name(job.source.name) for attempt in attempts]
                 painted = view.paint(job.prompt, noises, attempts[0].settings)
                 for attempt, latents in zip(attempts, painted, strict=True):
-                    answer = report.make_folder(Path(scratch) / str(attempt.number))
+                    answer = files.make_folder(Path(scratch) / str(attempt.number))
                     stem = answer / "model-stem.wav"
                     view.write_stem(stem, latents, job.task)
                     tried.append(mix_answer(job, attempt, mono, stem, region, painter, args))
@@ -630,7 +638,7 @@ def save_result(
 ) -> None:
     """Write a sample's animated comparison and, last, its record."""
     pictures = {name: Image.open(folder / picture) for name, _, picture in tracks}
-    report.save_animation(folder / COMPARISON, {name: pictures[name] for name in pictures if name != "stem"})
+    figures.save_animation(folder / COMPARISON, {name: pictures[name] for name in pictures if name != "stem"})
     kept = best(tried)
     record = {
         "sample": job.folder.name,
@@ -649,13 +657,13 @@ def save_result(
         "tracks": [dict(zip(("name", "sound", "picture"), track, strict=True)) for track in tracks],
         "comparison": COMPARISON,
     }
-    report.save_json(folder / results.RECORD, record)
+    files.save_json(folder / results.RECORD, record)
 
 
 def load_results(jobs: list[Job]) -> list[dict]:
     """What the folders of finished jobs say."""
     paths = [job.folder / results.RECORD for job in jobs]
-    return [report.load_json(path) for path in paths if path.is_file()]
+    return [files.load_json(path) for path in paths if path.is_file()]
 
 
 def write_pages(jobs: list[Job], failures: dict[str, str], args: argparse.Namespace) -> None:
@@ -678,10 +686,10 @@ def tell(jobs: list[Job], todo: list[Job], spent: float, args: argparse.Namespac
     todo = [job for job in jobs if job in todo]
     records = load_results(jobs)
     search = len(guidance_grid(args)) > 1
-    tables = [[result_row(job, record, search) for job, record in zip(jobs, records, strict=True)]]
+    shown = [[result_row(job, record, search) for job, record in zip(jobs, records, strict=True)]]
     if len(jobs) > 1:
-        tables.append(results.search_summary(records) if search else results.summary(records))
-    print("\n\n".join([*map(report.table, tables), columns.legend(tables)]) + "\n")
+        shown.append(results.search_summary(records) if search else results.summary(records))
+    print("\n\n".join([*map(tables.table, shown), columns.legend(shown)]) + "\n")
     there = f", {len(jobs) - len(todo)} already existed" if len(todo) < len(jobs) else ""
     print(f"painted {len(todo)} in {spent:.1f} s{there}; seed {args.seed}")
     if not piped(args):

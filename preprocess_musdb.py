@@ -35,17 +35,18 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from riffusion import instructions, names, report, stems
-from riffusion.clips import FEW_STEMS, Clip, cut_clips
-from riffusion.edits import TASKS, Edit, Stems, draw_backings, draw_edits
-from riffusion.errors import UserError, own_failure
-from riffusion.ffmpeg import put_ffmpeg_on_path
-from riffusion.pair import METADATA, TARGETS, Pair, write_records
-from riffusion.pictures import Pictures, draw_pictures
-from riffusion.room import writing
-from riffusion.runtime import Help, keep_freed_memory, only_run, run_script, torch_device
+from riffusion.pairs import instructions, stems
+from riffusion.pairs.clips import FEW_STEMS, Clip, cut_clips
+from riffusion.pairs.pair import METADATA, TARGETS, Pair, write_records
+from riffusion.pairs.pair_images import Pictures, draw_pictures
+from riffusion.pairs.task_words import read_task
+from riffusion.pairs.tasks import TASKS, Edit, Stems, draw_backings, draw_edits
+from riffusion.recordings.ffmpeg import put_ffmpeg_on_path
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
-from riffusion.task_words import read_task
+from riffusion.util import figures, files, names, tables
+from riffusion.util.disk_space import writing
+from riffusion.util.errors import UserError, own_failure
+from riffusion.util.runtime import Help, keep_freed_memory, only_run, run_script, torch_device
 
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
 SONG_FILE = "song.json"  # written last: a song that has it is finished
@@ -196,7 +197,7 @@ def main(args: argparse.Namespace) -> int:
     prompts = {names.key(song): labels for song, labels in instructions.read_prompts(args.prompt_filepath).items()}
     songs, passed_over = stems.list_songs(args.root_data_dir)
     require_stems(songs, args)
-    report.make_folder(args.output_dir)
+    files.make_folder(args.output_dir)
     with only_run(args.output_dir / f"{RUNNING}-{args.shard_index}-of-{args.num_shards}"):
         claim_output_dir(args)
         songs = songs[args.shard_index :: args.num_shards]
@@ -215,7 +216,7 @@ def main(args: argparse.Namespace) -> int:
 
 def download_sample(folder: Path) -> int:
     """Fetch MUSDB18's sampler (144 songs, 7 seconds each) with musdb. Raises UserError if it can't be had."""
-    report.make_folder(folder)
+    files.make_folder(folder)
     put_ffmpeg_on_path()  # musdb looks for it when it is imported
     import musdb
 
@@ -246,14 +247,14 @@ def claim_output_dir(args: argparse.Namespace) -> None:
     flags["prompt_filepath"] = f"{args.prompt_filepath} {zlib.crc32(args.prompt_filepath.read_bytes()):08x}"
     path = args.output_dir / "preprocess.json"
     if path.is_file():
-        before = report.load_json(path)
+        before = files.load_json(path)
         changed = [name for name in flags if flags[name] != before.get(name)]
         if changed:
             raise UserError(f"{args.output_dir} was made with another --{changed[0]}; choose another folder")
     elif not all(one.name.startswith((RUNNING, path.name)) for one in args.output_dir.iterdir()):
         raise UserError(f"{args.output_dir} holds files of something else; choose an empty folder")
     else:
-        report.save_json(path, flags)
+        files.save_json(path, flags)
 
 
 def preprocess_songs(songs: list[stems.Song], prompts: dict, args: argparse.Namespace) -> list[SongResult]:
@@ -349,7 +350,7 @@ def preprocess_song(song: stems.Song, labels: dict, args: argparse.Namespace, li
     with own_failure(str(song.path), failures):
         finished = result.folder / SONG_FILE
         if finished.is_file():
-            known = report.load_json(finished)
+            known = files.load_json(finished)
             result.pairs, result.not_kept = Counter(known["pairs"]), Counter(known["not kept"])
             result.mended, result.passed_over = Counter(known.get("stems mended")), known.get("passed over", {})
         else:
@@ -364,7 +365,7 @@ def make_song(result: SongResult, labels: dict, args: argparse.Namespace, limit:
     """Make all pairs of a song and, last, the file that says so."""
     song = result.song
     shutil.rmtree(result.folder, ignore_errors=True)  # what a run that was killed left of it
-    report.make_folder(result.folder)
+    files.make_folder(result.folder)
     if song.path.is_dir():
         result.passed_over = stems.list_stems(song)[1]
     with writing(result.folder), tempfile.TemporaryDirectory(dir=result.folder) as folder:
@@ -379,7 +380,7 @@ def make_song(result: SongResult, labels: dict, args: argparse.Namespace, limit:
     write_records(result.folder / METADATA, pairs)
     counts = {"pairs": result.pairs, "not kept": result.not_kept, "stems mended": result.mended}
     told = {name: dict(counted) for name, counted in counts.items()} | {"passed over": result.passed_over}
-    report.save_json(result.folder / SONG_FILE, told)
+    files.save_json(result.folder / SONG_FILE, told)
 
 
 def song_converter(args: argparse.Namespace) -> SpectrogramConverter:
@@ -514,7 +515,7 @@ def draw_preview(results: list[SongResult], args: argparse.Namespace) -> None:
         pairs.append((before, after))
         edit = f"{record['task']} {record['painted_stem']}".strip()
         captions.append(f'"{record["edit_prompt"]}" ({edit}; the input has {record["backing_stems"]})')
-    report.contact_sheet(pairs, captions).save(args.output_dir / "preview.png")
+    figures.contact_sheet(pairs, captions).save(args.output_dir / "preview.png")
 
 
 def write_report(
@@ -539,10 +540,10 @@ def write_report(
     }
     shard = f"-{args.shard_index}-of-{args.num_shards}" if args.num_shards > 1 else ""
     path = args.output_dir / f"report{shard}.json"
-    report.save_json(path, summary)
+    files.save_json(path, summary)
     if not args.silence:
-        print(report.table([{"edit": edit, "pairs": number} for edit, number in sorted(pairs.items())]))
-        print(report.table([{"not kept": reason, "number": number} for reason, number in sorted(not_kept.items())]))
+        print(tables.table([{"edit": edit, "pairs": number} for edit, number in sorted(pairs.items())]))
+        print(tables.table([{"not kept": reason, "number": number} for reason, number in sorted(not_kept.items())]))
         for what, number in sorted(mended.items()):
             print(f"{number} stems with {what}: mended in the pairs")
         print(f"{args.output_dir}: {pairs.total()} pairs of {len(results) - len(failed)} songs; see {path.name}")

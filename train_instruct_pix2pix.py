@@ -21,16 +21,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from riffusion import adapt, checkpoints, hub, latents, model, monitor, report
-from riffusion.cache import Cache
-from riffusion.dataset import dataset_target, held_out_split, read_pair_picture
-from riffusion.dataset_check import open_pairs
-from riffusion.errors import UserError
-from riffusion.examples import Draws, TrainingExamples, crop_columns
-from riffusion.objective import Objective, diffusion_loss
-from riffusion.processes import PATIENCE, any_process, catch_sigterm, ignore_sigterm
-from riffusion.runtime import Help, at_least, probability, run_script
+from riffusion.diffusion import encode, model
+from riffusion.diffusion.loss import Objective, diffusion_loss
+from riffusion.pairs.dataset import dataset_target, held_out_split, read_pair_picture
+from riffusion.pairs.dataset_check import open_pairs
 from riffusion.spectrogram import SpectrogramParams
+from riffusion.training import checkpoints, sources, validation
+from riffusion.training.cache import Cache
+from riffusion.training.examples import Draws, TrainingExamples, crop_columns
+from riffusion.util import files, hub
+from riffusion.util.distributed import PATIENCE, any_process, catch_sigterm, ignore_sigterm
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, at_least, probability, run_script
 
 SCHEDULES = [kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT]
 UNSHARED = ["training.json", "checkpoint-*", "originals-*", "edits-*", "changes-*", "texts-*", "logs/*", "validation/*"]
@@ -133,14 +135,14 @@ class Run:
     accelerator: Accelerator
     parts: model.Parts
     facts: model.ModelFacts
-    columns: latents.Columns
+    columns: sources.Columns
     objective: Objective
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     weights: list[nn.Parameter]  # what is trained
     null: dict[str, Tensor]  # the empty instruction: `text` (1, tokens, width), or `token_ids` where those are trained
     ema: EMAModel | None
-    progress: monitor.Progress = field(default_factory=monitor.Progress)
+    progress: validation.Progress = field(default_factory=validation.Progress)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -165,7 +167,7 @@ def main(args: argparse.Namespace) -> int:
     figures = {"seconds_to_encode": time.perf_counter() - started}
     figures |= train(run, examples, watched, range(first, steps), args)
     if accelerator.is_main_process:
-        report.save_json(args.output_dir / "result.json", figures)
+        files.save_json(args.output_dir / "result.json", figures)
         if figures["finished"]:
             save_model(run, figures, args)
     accelerator.wait_for_everyone()
@@ -200,8 +202,8 @@ def announce(accelerator: Accelerator, args: argparse.Namespace) -> None:
     """Print the settings, save them as training.json, and open the trackers."""
     settings = public_settings(args)
     if accelerator.is_main_process:
-        report.make_folder(args.output_dir)
-        report.save_json(args.output_dir / "training.json", settings)
+        files.make_folder(args.output_dir)
+        files.save_json(args.output_dir / "training.json", settings)
         print("\n".join(f"{name}: {value}" for name, value in settings.items()))
     accelerator.init_trackers(Path(__file__).stem, {name: str(value) for name, value in settings.items()})
 
@@ -231,16 +233,16 @@ def training_pairs(splits: datasets.DatasetDict, args: argparse.Namespace) -> da
 def load_parts(args: argparse.Namespace) -> model.Parts:
     """The checkpoint to start from, its UNet widened for the second picture unless it already is."""
     parts = model.load_parts(args.pretrained_model_name_or_path, args.revision, args.variant, args.cache_dir)
-    adapt.take_condition(parts)
-    adapt.change_schedule(parts, args.prediction_type, args.rescale_betas_zero_snr)
+    model.take_condition(parts)
+    model.change_schedule(parts, args.prediction_type, args.rescale_betas_zero_snr)
     parts.vae.requires_grad_(False)
     parts.text_encoder.requires_grad_(args.train_text_encoder)
     if args.lora_rank is not None:
-        adapt.add_lora(parts.unet, args.lora_rank)
+        model.add_lora(parts.unet, args.lora_rank)
     if args.gradient_checkpointing:
         parts.unet.enable_gradient_checkpointing()
     if args.enable_xformers_memory_efficient_attention:
-        adapt.use_xformers(parts.unet)
+        model.use_xformers(parts.unet)
     return parts
 
 
@@ -264,7 +266,7 @@ def make_run(
     rate = args.learning_rate * (examples_a_step(accelerator, args) if args.scale_lr else 1)
     betas = args.adam_beta1, args.adam_beta2
     settings = {"lr": rate, "betas": betas, "eps": args.adam_epsilon, "weight_decay": args.adam_weight_decay}
-    optimizer = adapt.make_optimizer(weights, settings, args.use_8bit_adam)
+    optimizer = model.make_optimizer(weights, settings, args.use_8bit_adam)
     schedule = get_scheduler(args.lr_scheduler, optimizer, None, args.lr_warmup_steps, steps)
     if accelerator.device.type == "cuda":
         parts.unet.to(memory_format=torch.channels_last)
@@ -273,14 +275,14 @@ def make_run(
         parts.unet.compile()
     parts.unet, optimizer, schedule = accelerator.prepare(parts.unet, optimizer, schedule)
     parts.text_encoder.to(accelerator.device)
-    null = {"token_ids": latents.tokenize(parts, [""]).to(accelerator.device)}
+    null = {"token_ids": encode.tokenize(parts, [""]).to(accelerator.device)}
     if not args.train_text_encoder:
         with torch.no_grad():
-            null |= latents.encode_texts(parts.text_encoder, null["token_ids"])
+            null |= encode.encode_texts(parts.text_encoder, null["token_ids"])
     else:
         parts.text_encoder = accelerator.prepare(parts.text_encoder)
     objective = Objective(facts.target, args.snr_gamma, args.offset_noise, args.changed_region_weight)
-    columns = latents.Columns(args.original_image_column, args.edited_image_column, args.edit_prompt_column)
+    columns = sources.Columns(args.original_image_column, args.edited_image_column, args.edit_prompt_column)
     run = Run(accelerator, parts, facts, columns, objective, optimizer, schedule, weights, null, ema)
     accelerator.register_for_checkpointing(run.progress)
     if ema is not None:
@@ -296,15 +298,15 @@ def make_examples(pairs: datasets.Dataset, run: Run, args: argparse.Namespace) -
         cache = Cache(args.latents_dir or args.output_dir, run.accelerator, args.dataloader_num_workers)
     changes = run.facts.target if run.objective.changed_region_weight != 1 else None
     parts.vae.to(run.accelerator.device)
-    sources = latents.picture_sources(pairs, run.columns, parts.vae, changes, cache)
-    token_ids = latents.tokenize(parts, list(pairs[run.columns.prompt]))
-    sources += latents.text_sources(token_ids, parts.text_encoder, None if args.train_text_encoder else cache)
+    columns = sources.picture_sources(pairs, run.columns, parts.vae, changes, cache)
+    token_ids = encode.tokenize(parts, list(pairs[run.columns.prompt]))
+    columns += sources.text_sources(token_ids, parts.text_encoder, None if args.train_text_encoder else cache)
     if cache is not None:
         parts.vae.to("cpu")
-    shape = latents.latent_shape(parts.vae, read_pair_picture(pairs, 0, run.columns.original))
+    shape = encode.latent_shape(parts.vae, read_pair_picture(pairs, 0, run.columns.original))
     timesteps = parts.noise_scheduler.config.num_train_timesteps
-    draws = make_draws(shape[2], latents.latent_factor(parts.vae), args)
-    return TrainingExamples(sources, shape, timesteps, args.seed, draws)
+    draws = make_draws(shape[2], encode.latent_factor(parts.vae), args)
+    return TrainingExamples(columns, shape, timesteps, args.seed, draws)
 
 
 def make_draws(columns: int, factor: int, args: argparse.Namespace) -> Draws:
@@ -323,17 +325,17 @@ def make_draws(columns: int, factor: int, args: argparse.Namespace) -> Draws:
 
 def make_watched(
     splits: datasets.DatasetDict, pairs: datasets.Dataset, run: Run, args: argparse.Namespace
-) -> monitor.Watched | None:
+) -> validation.Watched | None:
     """A few held-out and training pairs with noise and timesteps for good; None if nothing is held out."""
     records = held_out_split(splits)
     if records is None:
         return None
-    chosen = [monitor.watched_pairs(part) for part in (records, pairs)]
-    return monitor.Watched(*(make_examples(part, run, args) for part in chosen), chosen[0], run.columns)
+    chosen = [validation.watched_pairs(part) for part in (records, pairs)]
+    return validation.Watched(*(make_examples(part, run, args) for part in chosen), chosen[0], run.columns)
 
 
 def train(
-    run: Run, examples: TrainingExamples, watched: monitor.Watched | None, steps: range, args: argparse.Namespace
+    run: Run, examples: TrainingExamples, watched: validation.Watched | None, steps: range, args: argparse.Namespace
 ) -> dict[str, object]:
     """Take the steps, with a look at held-out pairs and a checkpoint now and then.
 
@@ -341,7 +343,7 @@ def train(
     """
     accelerator, terminated = run.accelerator, catch_sigterm()
     step, stale = steps.start, False
-    meter = monitor.Meter(accelerator, args.train_batch_size)
+    meter = validation.Meter(accelerator, args.train_batch_size)
     with tqdm(initial=steps.start, total=steps.stop, unit="step", disable=not accelerator.is_main_process) as bar:
         for batch in make_loader(examples, steps, accelerator, args):
             meter.add(train_on_batch(run, batch, args))
@@ -395,7 +397,7 @@ def train_on_batch(run: Run, batch: dict[str, Tensor], args: argparse.Namespace)
     return loss.detach()
 
 
-def validate(run: Run, watched: monitor.Watched, step: int, args: argparse.Namespace) -> bool:
+def validate(run: Run, watched: validation.Watched, step: int, args: argparse.Namespace) -> bool:
     """Log losses at fixed noise and timesteps, and paint a few held-out pairs; returns whether to stop early.
 
     The main process does it and decides; the others go on to where they meet.
@@ -404,9 +406,9 @@ def validate(run: Run, watched: monitor.Watched, step: int, args: argparse.Names
     if not accelerator.is_main_process:
         return False
     parts = unwrapped_parts(run)
-    with adapt.averaged_weights(parts.unet, run.ema):
+    with model.averaged_weights(parts.unet, run.ema):
         held_out, training = (
-            monitor.fixed_losses(parts, run.null, examples, args.train_batch_size)
+            validation.fixed_losses(parts, run.null, examples, args.train_batch_size)
             for examples in (watched.held_out, watched.training)
         )
         for line in run.progress.look(step, held_out, training):
@@ -414,8 +416,8 @@ def validate(run: Run, watched: monitor.Watched, step: int, args: argparse.Names
         accelerator.log(run.progress.figures(), step)
         if args.num_validation_images > 0:
             settings = (args.validation_prompt, args.num_validation_images, args.seed)
-            rows = monitor.paint_records(parts, run.facts, watched, *settings)
-            monitor.show_records(rows, run.facts, args.output_dir / "validation", step, accelerator)
+            rows = validation.paint_records(parts, run.facts, watched, *settings)
+            validation.show_records(rows, run.facts, args.output_dir / "validation", step, accelerator)
     patience = args.early_stopping_patience
     stale = patience is not None and run.progress.looks_since_best >= patience
     if stale:
@@ -443,7 +445,7 @@ def unwrapped_parts(run: Run) -> model.Parts:
 def save_model(run: Run, figures: dict[str, object], args: argparse.Namespace) -> None:
     """Write the model in diffusers' layout, with its facts and a card."""
     parts = unwrapped_parts(run)
-    with adapt.averaged_weights(parts.unet, run.ema):
+    with model.averaged_weights(parts.unet, run.ema):
         model.save(parts, run.facts, args.output_dir, half=args.save_precision == "fp16")
     model.save_card(args.output_dir, args.hub_model_id, run.facts, public_settings(args), figures)
     print(f"saved {args.output_dir}")

@@ -26,13 +26,13 @@ from datasets.table import embed_table_storage
 from huggingface_hub import DatasetCardData
 from tqdm import tqdm
 
-from riffusion import hub, report
-from riffusion.dataset import identify_picture
-from riffusion.dataset_check import open_pairs
-from riffusion.errors import UserError
-from riffusion.picture_file import verify_checksums
-from riffusion.room import writing
-from riffusion.runtime import Help, run_script
+from riffusion.pairs.dataset import identify_picture
+from riffusion.pairs.dataset_check import open_pairs
+from riffusion.pairs.picture_file import verify_checksums
+from riffusion.util import files, hub, tables
+from riffusion.util.disk_space import writing
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, run_script
 
 REPO_ID = "musdb18-spec-pix2pix"
 TEXTS = ("original_prompt", "edit_prompt", "edited_prompt")
@@ -117,7 +117,7 @@ def main(args: argparse.Namespace) -> int:
     data_root = args.data_root.resolve()
     folder = args.output_dir or data_root.with_name(f"{data_root.name}-parquet")
     splits = first_pairs(open_pairs(str(data_root), texts=TEXTS), args.num_samples_to_use)
-    print(report.table([{"split": name, "pairs": len(split)} for name, split in splits.items()]))
+    print(tables.table([{"split": name, "pairs": len(split)} for name, split in splits.items()]))
     write_dataset(splits, folder, data_root)
     if args.output_dir is None or args.repo_id is not None:
         url = hub.upload_folder(
@@ -162,7 +162,7 @@ def write_dataset(splits: datasets.DatasetDict, folder: Path, data_root: Path) -
                     raise
                 progress.update(len(rows))
     if not (folder / README_FILE).is_file():
-        report.write_atomically(folder / README_FILE, dataset_card(splits, folder, data_root))
+        files.write_atomically(folder / README_FILE, dataset_card(splits, folder, data_root))
     print(f"{folder} is complete")
 
 
@@ -200,7 +200,7 @@ def claim_folder(folder: Path, fingerprints: dict[str, str]) -> None:
     """
     source = folder / SOURCE_FILE
     if source.is_file():
-        if report.load_json(source) == fingerprints:
+        if files.load_json(source) == fingerprints:
             for part in (folder / "data").glob("*.part"):  # what a killed run has left: it would be uploaded, too
                 part.unlink(missing_ok=True)
             return
@@ -209,8 +209,8 @@ def claim_folder(folder: Path, fingerprints: dict[str, str]) -> None:
         shutil.rmtree(folder / "data")
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder} holds files of something else; pass an empty folder as --output_dir")
-    report.make_folder(folder / "data")
-    report.save_json(source, fingerprints)  # after the old files are gone: what is there is always of this source
+    files.make_folder(folder / "data")
+    files.save_json(source, fingerprints)  # after the old files are gone: what is there is always of this source
 
 
 def write_shard(rows: datasets.Dataset, path: Path) -> None:
@@ -219,7 +219,7 @@ def write_shard(rows: datasets.Dataset, path: Path) -> None:
     The options are those of `datasets`: pictures aren't compressed again, and pages end where the content says, so
     that the Hub's storage finds what it already has in a file that grew.
     """
-    part = report.part_of(path)
+    part = files.part_of(path)
     schema = rows.features.arrow_schema
     options = get_parquet_column_options(rows.features, schema)
     options.update(use_content_defined_chunking=datasets.config.DEFAULT_CDC_OPTIONS, write_page_index=True)
@@ -258,8 +258,8 @@ def dataset_card(splits: datasets.DatasetDict, folder: Path, data_root: Path) ->
     DatasetInfosDict({"default": dataset_info(splits, folder)}).to_dataset_card_data(head)
     return CARD.format(
         head=head,
-        counts=report.markdown_table(count_pairs(splits)),
-        parameters=report.markdown_table(read_parameters(data_root)),
+        counts=tables.markdown_table(count_pairs(splits)),
+        parameters=tables.markdown_table(read_parameters(data_root)),
     )
 
 
@@ -295,8 +295,8 @@ def read_parameters(data_root: Path) -> list[dict[str, object]]:
     """The flags of preprocess_musdb.py; of a path on the machine that ran it only the last part."""
     for folder in (data_root, data_root.parent):
         if (folder / "preprocess.json").is_file():
-            flags = report.load_json(folder / "preprocess.json")
-            shown = {name: None if value == "None" else report.without_folders(value) for name, value in flags.items()}
+            flags = files.load_json(folder / "preprocess.json")
+            shown = {name: None if value == "None" else files.without_folders(value) for name, value in flags.items()}
             return [{"flag": name, "value": value} for name, value in shown.items()]
     return []
 

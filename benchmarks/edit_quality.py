@@ -6,7 +6,7 @@
 Rows `copy the input` stand for a model that answers with its input's picture, `oracle` for one that answers with the
 true edited picture; both take the model's way from picture to measurement.
 
-`edits`: held-out pairs of every task, each seed. An "add" is performed by `riffusion.metrics`; with retries as
+`edits`: held-out pairs of every task, each seed. An "add" is performed by `riffusion.painting.metrics`; with retries as
 `--retries 3` paints it. A stem is the one asked for if a classifier of true training stems names it so. A "keep" holds
 if nothing is painted. `registers`: a high and a low voice over the same backing. `notes`: voiced frames on notes of the
 backing's scale and chords, of painted vocals, of true ones, and of true ones of other songs. `memory`: likeness
@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from distances import si_sdr
 from harness import Records, run_measures
 from hearing import kernel_distance, on_time, onset_seconds, sound_features, standardise
 from held_out import (
@@ -49,16 +50,16 @@ from held_out import (
 )
 from judges import Harmony, StemJudge, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
 
-from riffusion import model, stems
-from riffusion.dataset import load_splits
-from riffusion.edits import Edit, apply_edit
-from riffusion.errors import UserError
-from riffusion.metrics import SOUNDS_LIKE, si_sdr
-from riffusion.painting import Painter, Region, open_view
-from riffusion.runtime import Help, run_script
-from riffusion.samples import Sounding
-from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, Settings, choose_settings
-from riffusion.schedulers import SCHEDULERS
+from riffusion.diffusion import model
+from riffusion.diffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, SCHEDULERS, Settings, choose_settings
+from riffusion.painting.dataset_items import Sounding
+from riffusion.painting.long_song import Painter, Region, open_view
+from riffusion.painting.metrics import SOUNDS_LIKE
+from riffusion.pairs import stems
+from riffusion.pairs.dataset import load_splits
+from riffusion.pairs.tasks import Edit, apply_edit
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, run_script
 
 RETRIES = 3
 JUDGED_STEMS = ("bass", "drums", "other", "vocals")

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from riffusion import columns, report
-from riffusion.errors import UserError
+from riffusion.painting import columns
+from riffusion.util import files, tables
+from riffusion.util.errors import UserError
 
 Records = list[dict[str, object]]
 
@@ -26,9 +27,9 @@ def run_measures(args: argparse.Namespace, take: Callable[[str], Records]) -> in
             failed = True
             print(f"error: --measure {name}: {error}", file=sys.stderr)
             continue
-        print(f"{name}\n{report.table(figures[name])}\n", flush=True)
+        print(f"{name}\n{tables.table(figures[name])}\n", flush=True)
         if args.json is not None:
-            report.save_json(args.json, {"settings": vars(args), **figures})
+            files.save_json(args.json, {"settings": vars(args), **figures})
     legend = columns.legend(list(figures.values()))
     print(legend, end="\n" * bool(legend))
     return 2 if failed else 0

@@ -3,8 +3,8 @@
 import librosa
 import numpy as np
 
-from riffusion.features import onset_peaks
-from riffusion.timbre import HOP_SECONDS, band_powers, onset_rises
+from riffusion.painting.timbre import HOP_SECONDS, band_powers, onset_rises
+from riffusion.pairs.features import onset_peaks
 
 ON_TIME_SECONDS = 0.03
 MEL_BANDS, CEPSTRUM, FFT, HOP = 64, 20, 2048, 512

@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from riffusion import model
-from riffusion.attempts import plan_rounds
-from riffusion.dataset import held_out_split, load_splits
-from riffusion.errors import UserError
-from riffusion.instructions import asked_stem
-from riffusion.metrics import Measured
-from riffusion.painting import Painter, unedited_images
-from riffusion.runtime import keep_freed_memory
-from riffusion.samples import OUTSIDE, Sample, Sounding, read_samples
-from riffusion.sampling import Settings, edit_images, reconstruct_images
+from riffusion.diffusion import model
+from riffusion.diffusion.sampling import Settings, edit_images, reconstruct_images
+from riffusion.painting.dataset_items import OUTSIDE, Sample, Sounding, read_samples
+from riffusion.painting.long_song import Painter, unedited_images
+from riffusion.painting.metrics import Measured
+from riffusion.painting.retries import plan_rounds
+from riffusion.pairs.dataset import held_out_split, load_splits
+from riffusion.pairs.instructions import asked_stem
 from riffusion.spectrogram import SpectrogramConverter
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import keep_freed_memory
 
 AUTOENCODED, ANOTHER = "oracle through the autoencoder", "true part of another song"  # control rows
 
@@ -90,7 +90,7 @@ class Answer:
         return self.measured.performed(self.task, asked_stem(self.sounding.sample.prompt))
 
     def row(self) -> dict[str, object]:
-        """As `riffusion.results.summarise` reads it."""
+        """As `riffusion.painting.results.summarise` reads it."""
         return self.measured.row(self.task, asked_stem(self.sounding.sample.prompt)) | {OUTSIDE: self.outside}
 
 

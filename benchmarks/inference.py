@@ -30,13 +30,20 @@ from harness import require_gpu, run_measures
 from held_out import control_answers, held_out_samples, paint, sound_inputs
 from real_size import matrix_rate, real_size_model, unet_flops
 
-from riffusion import adapt, model, report
-from riffusion.painting import Painter
-from riffusion.results import summarise
-from riffusion.runtime import Help, choose_dtype, keep_freed_memory, run_script
-from riffusion.samples import Sample
-from riffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, choose_settings, edit_images, sample_generator
+from riffusion.diffusion import model
+from riffusion.diffusion.sampling import (
+    DEFAULT_SCHEDULER,
+    DEFAULT_STEPS,
+    choose_settings,
+    edit_images,
+    sample_generator,
+)
+from riffusion.painting.dataset_items import Sample
+from riffusion.painting.long_song import Painter
+from riffusion.painting.results import summarise
 from riffusion.spectrogram import SpectrogramConverter
+from riffusion.util import files
+from riffusion.util.runtime import Help, choose_dtype, keep_freed_memory, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_SLOW = "rms from the slow one's, grey levels"
@@ -79,7 +86,7 @@ def real_size_edit_model(folder: Path) -> Path:
     output = folder / "real-size"
     if not output.exists():
         parts = model.load_parts(str(real_size_model(folder / "base")), None, None, None)
-        adapt.take_condition(parts)
+        model.take_condition(parts)
         model.pipeline_from_parts(parts).save_pretrained(output)
     return output
 
@@ -240,7 +247,7 @@ def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
 
 def kept_first(folder: Path) -> bool:
     """Whether a result is its first attempt."""
-    return report.load_json(folder / "result.json")["kept attempt"] == 0
+    return files.load_json(folder / "result.json")["kept attempt"] == 0
 
 
 def another_order(args: argparse.Namespace) -> dict[str, object]:

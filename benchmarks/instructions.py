@@ -27,12 +27,13 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from riffusion import report, stems
-from riffusion.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER_SECOND, REGISTER_HZ, measure_pitch
 from riffusion.image import changed_share, mel_from_pixels, pixels_from_mel
-from riffusion.pair import METADATA
-from riffusion.runtime import Help, run_script
-from riffusion.task_words import read_task
+from riffusion.pairs import stems
+from riffusion.pairs.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER_SECOND, REGISTER_HZ, measure_pitch
+from riffusion.pairs.pair import METADATA
+from riffusion.pairs.task_words import read_task
+from riffusion.util import files, tables
+from riffusion.util.runtime import Help, run_script
 
 CLIP_SAMPLES = 225351
 TOLERANCE = 0.05  # of a value (of a density one note), for a clip that was read and cut in another way
@@ -94,9 +95,9 @@ def main(args: argparse.Namespace) -> int:
         **false_measurements(records, songs, args.max_measured),
         **picture_changes(records),
     }
-    print(report.table([{"figure": name, "value": value} for name, value in figures.items()]))
+    print(tables.table([{"figure": name, "value": value} for name, value in figures.items()]))
     if args.json is not None:
-        report.save_json(args.json, {"settings": vars(args), **figures})
+        files.save_json(args.json, {"settings": vars(args), **figures})
     return 0
 
 

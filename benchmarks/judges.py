@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from riffusion.features import VOICED, pitch_detector
 from riffusion.image import grey_levels
+from riffusion.pairs.features import VOICED, pitch_detector
 
 BANDS = 64  # of the pictures that the judges look at
 SAME_NOTE_CENTS = 50

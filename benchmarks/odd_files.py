@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 import soundfile
 
-from riffusion import ffmpeg
+from riffusion.recordings import ffmpeg
 
 RATE, SECONDS = 44100, 3.0
 TAKES = 2  # of each recording: one to damage, one to join to it

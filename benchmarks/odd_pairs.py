@@ -16,7 +16,7 @@ from PIL import Image
 
 import preprocess_musdb
 import upload_musdb
-from riffusion.pair import METADATA
+from riffusion.pairs.pair import METADATA
 from riffusion.spectrogram import ExifTags, SpectrogramParams
 
 ONE_SONG, SONGS, ORIGINAL, PARQUET = "one song", "songs", "the original's", "Parquet"

@@ -35,16 +35,19 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import distances
 from harness import Records, run_measures
 
-from riffusion import audio, metrics, model, stems
-from riffusion.canvas import Canvas, lay_windows
-from riffusion.errors import UserError
+from riffusion import audio
+from riffusion.diffusion import model
+from riffusion.diffusion.encode import latent_factor
+from riffusion.diffusion.windows import Canvas, lay_windows
 from riffusion.image import image_from_spectrogram, mel_from_pixels, pixels_from_mel, shared_max_value
-from riffusion.latents import latent_factor
+from riffusion.pairs import stems
 from riffusion.phase import painted_stem
-from riffusion.runtime import Help, keep_freed_memory, run_script, torch_device
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, mel_filters
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, keep_freed_memory, run_script, torch_device
 
 PARAMS = SpectrogramParams()
 RATE = PARAMS.sample_rate
@@ -217,9 +220,9 @@ def score(clip: Clip, way: Method, converter: SpectrogramConverter, noise: float
     stem = way(clip.backing, pictures)
     elapsed = time.perf_counter() - started
     true, painted = clip.backing + clip.stem, clip.backing + stem
-    gained = metrics.si_sdr(painted, true) - metrics.si_sdr(clip.backing, true)
-    distances = [metrics.log_spectral_distance(*pair, RATE) for pair in ((painted, true), (stem, clip.stem))]
-    return distances[0], gained, distances[1], elapsed
+    gained = distances.si_sdr(painted, true) - distances.si_sdr(clip.backing, true)
+    lsd = [distances.log_spectral_distance(*pair, RATE) for pair in ((painted, true), (stem, clip.stem))]
+    return lsd[0], gained, lsd[1], elapsed
 
 
 def measure_identity(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
@@ -232,7 +235,7 @@ def measure_identity(args: argparse.Namespace, folder: Path) -> list[dict[str, o
             same = Clip(clip.corpus, clip.backing, np.zeros_like(clip.stem))
             pictures = [oracle_pictures(same, converter, noise, 2 * number + k)[0] for k in (0, 1)]
             stem = painted_stem(converter, torch.from_numpy(clip.backing)[None], *pictures, "mix")[0].cpu().numpy()
-            ratios.append(metrics.si_sdr(clip.backing + stem, clip.backing))
+            ratios.append(distances.si_sdr(clip.backing + stem, clip.backing))
             largest = max(largest, float(np.abs(stem).max()))
         row = {"noise": noise, "clips": len(ratios), "least SI-SDR dB": min(ratios)}
         rows.append(row | {"median dB": float(np.median(ratios)), "largest sample of the stem": f"{largest:.1e}"})

@@ -35,12 +35,12 @@ from harness import Records, run_measures
 
 import preprocess_musdb
 import upload_musdb
-from riffusion import stems
 from riffusion.audio import save_wav
-from riffusion.clips import cut_clips
-from riffusion.errors import UserError
-from riffusion.pair import METADATA, Pair, write_records
-from riffusion.runtime import Help, run_script
+from riffusion.pairs import stems
+from riffusion.pairs.clips import cut_clips
+from riffusion.pairs.pair import METADATA, Pair, write_records
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, run_script
 
 CLIP_SAMPLES = 225351
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)

@@ -19,11 +19,12 @@ import inference_instruct_pix2pix as inference
 import preprocess_musdb
 import upload_musdb
 from riffusion import __main__ as pictures
-from riffusion import ffmpeg, stems
-from riffusion.dataset import read_pair_picture
-from riffusion.dataset_check import open_pairs
-from riffusion.runtime import run_script
+from riffusion.pairs import stems
+from riffusion.pairs.dataset import read_pair_picture
+from riffusion.pairs.dataset_check import open_pairs
+from riffusion.recordings import ffmpeg
 from riffusion.spectrogram import SpectrogramParams
+from riffusion.util.runtime import run_script
 
 FRAME_SECONDS = 0.1  # of which loudness is compared
 MOST_BYTES = 256 << 20  # of sound that the referee decodes

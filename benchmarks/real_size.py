@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from riffusion import adapt, model
+from riffusion.diffusion import model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,7 +40,7 @@ def real_size_model(folder: Path) -> Path:
 def unet_flops(folder: Path) -> float:
     """Operations of one forward pass of the UNet for one picture, counted by torch without computing them."""
     parts = model.load_parts(str(folder), None, None, None)
-    adapt.take_condition(parts)
+    model.take_condition(parts)
     config = parts.unet.config
     size = config.sample_size
     with torch.device("meta"):

@@ -36,9 +36,9 @@ from harness import Records, run_measures
 from readings import FRAME_SECONDS, WAYS, Sound, listen, put
 from tqdm import tqdm
 
-from riffusion import report
-from riffusion.errors import UserError
-from riffusion.runtime import Help, run_script
+from riffusion.util import files
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, run_script
 
 SLACK_SECONDS = 0.25  # between what is heard and what the referee hears: codecs' delays, and ends of containers
 LOUDNESS_SLACK = 0.25  # share of the loudest frame
@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> int:
         code = run_measures(args, take)
     print(f"{LEGEND}; a letter a case")
     if args.json is not None:
-        report.save_json(args.json, report.load_json(args.json) | {"cases": told})
+        files.save_json(args.json, files.load_json(args.json) | {"cases": told})
     faults = [one for one in told if one["outcome"] == "FAULT"]
     counts = f"--mutations {args.mutations} --dataset_mutations {args.dataset_mutations} --paint {args.paint}"
     for one in faults:
@@ -135,7 +135,7 @@ def make_sources(folder: Path, args: argparse.Namespace) -> None:
     odd_files.make_recordings(folder / "sources" / "recordings", kinds)
     if "datasets" in args.measure:
         odd_pairs.make_folders(folder / "sources" / "recordings", folder / "sources" / "datasets")
-    report.save_json(folder / "settings.json", {**vars(args), "json": None, "keep": bool(args.keep)})
+    files.save_json(folder / "settings.json", {**vars(args), "json": None, "keep": bool(args.keep)})
 
 
 @dataclass(frozen=True)
@@ -149,15 +149,15 @@ class Outcome:
 
 def run_cases(measure: str, folder: Path, args: argparse.Namespace) -> dict[str, Outcome]:
     """All cases of a measure, by several workers."""
-    report.save_json(folder / "settings.json", report.load_json(folder / "settings.json") | {"measure": [measure]})
+    files.save_json(folder / "settings.json", files.load_json(folder / "settings.json") | {"measure": [measure]})
     command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder)]
     workers = [
         subprocess.Popen([*command, str(number)]) for number in range(min(args.workers, len(plan(measure, args))))
     ]
     if any([worker.wait() for worker in workers]):
         raise UserError("a worker of this benchmark ended with an error")
-    files = [folder / f"outcomes-{measure}-{number}.json" for number in range(len(workers))]
-    return {name: Outcome(**told) for file in files for name, told in report.load_json(file).items()}
+    parts = [folder / f"outcomes-{measure}-{number}.json" for number in range(len(workers))]
+    return {name: Outcome(**told) for file in parts for name, told in files.load_json(file).items()}
 
 
 def table_rows(cases: list[Case], outcomes: dict[str, Outcome]) -> Records:
@@ -182,7 +182,7 @@ def table_rows(cases: list[Case], outcomes: dict[str, Outcome]) -> Records:
 
 def work(folder: Path, number: int) -> int:
     """Run a worker's share of the cases, each in a fork of this process, and write down their outcomes."""
-    args = argparse.Namespace(**report.load_json(folder / "settings.json"))
+    args = argparse.Namespace(**files.load_json(folder / "settings.json"))
     torch.set_num_threads(1)
     measure, outcomes = args.measure[0], {}
     share = plan(measure, args)[number :: args.workers]
@@ -192,7 +192,7 @@ def work(folder: Path, number: int) -> int:
         outcomes[case.name] = asdict(judge(case, run))
         if not args.keep:
             shutil.rmtree(place, ignore_errors=True)
-    report.save_json(folder / f"outcomes-{measure}-{number}.json", outcomes)
+    files.save_json(folder / f"outcomes-{measure}-{number}.json", outcomes)
     return 0
 
 
@@ -255,10 +255,10 @@ def take_case(case: Case, folder: Path, place: Path, args: argparse.Namespace) -
         odd = odd_pairs.odd_pairs(sources, case.kind, case.mutation, place / "in" / "pairs", rng)
         path = odd.root
     told = {"what": odd.what, "harmless": odd.harmless, "before": tree(place / "in")}
-    report.save_json(place / "told.json", told)
+    files.save_json(place / "told.json", told)
     told["code"], heard = WAYS[case.measure][case.way](path, place, args)
     told["heard"] = asdict(heard) if isinstance(heard, Sound) else heard
-    report.save_json(place / "told.json", told)
+    files.save_json(place / "told.json", told)
     if case.measure == "recordings":
         (place / "sound").write_bytes(odd.content)
         expected, told["complaint"] = listen(place / "sound", case.kind, case.way)
@@ -270,7 +270,7 @@ def take_case(case: Case, folder: Path, place: Path, args: argparse.Namespace) -
             told["whole"] = asdict(Sound(odd.seconds))
     else:
         told["expected"], told["complaint"] = odd_pairs.read_rows(path, held_out=case.way == "samples")
-    report.save_json(place / "told.json", json.loads(json.dumps(told)))
+    files.save_json(place / "told.json", json.loads(json.dumps(told)))
 
 
 def judge(case: Case, run: Run) -> Outcome:

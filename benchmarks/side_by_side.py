@@ -20,20 +20,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from held_out import held_out_pairs, load_painter, read_target, spread_over_songs
 
-from riffusion import model, report
-from riffusion.errors import UserError
-from riffusion.painting import Painter
-from riffusion.runtime import run_script
-from riffusion.samples import Sample
-from riffusion.sampling import (
+from riffusion.diffusion import model
+from riffusion.diffusion.sampling import (
     DEFAULT_SCHEDULER,
     DEFAULT_STEPS,
+    SCHEDULERS,
     Settings,
     choose_settings,
     edit_images,
     reconstruct_images,
 )
-from riffusion.schedulers import SCHEDULERS
+from riffusion.painting.dataset_items import Sample
+from riffusion.painting.long_song import Painter
+from riffusion.util import figures, files
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import run_script
 
 README_WIDTH = 1024  # pixels
 GAP = 8
@@ -65,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
     settings = choose_settings(facts, None, None, steps, args.seed, scheduler=args.scheduler)
     rows = [pictures_of(sample, painter, settings) for sample in read_target(pairs, painter.target)]
     prompts = [f"{prompt}  ({song})" for prompt, song in zip(pairs["edit_prompt"], pairs["song"], strict=True)]
-    report.make_folder(args.png.parent)
+    files.make_folder(args.png.parent)
     small = (README_WIDTH - 3 * GAP) // 4
     for path, width in ((args.png, small), (args.png.with_stem(f"{args.png.stem}-large"), None)):
         sheet(rows, prompts, width).save(path)
@@ -102,7 +103,7 @@ def sheet(rows: list[dict[str, Image.Image]], captions: list[str], width: int | 
     first = next(iter(rows[0].values()))
     width = width or first.width
     height = round(first.height * width / first.width)
-    size = max(report.CAPTION_SIZE, width // 24)
+    size = max(figures.CAPTION_SIZE, width // 24)
     font, line = ImageFont.load_default(size), size + 6
     whole = Image.new("L", (len(rows[0]) * (width + GAP) - GAP, line + len(rows) * (line + height + GAP)), 255)
     draw = ImageDraw.Draw(whole)

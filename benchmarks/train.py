@@ -40,11 +40,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from harness import run_measures
 from real_size import matrix_rate, real_size_model, unet_flops
 
-from riffusion import adapt, model
-from riffusion.checkpoints import all_whole
-from riffusion.dataset import load_splits
-from riffusion.errors import UserError
-from riffusion.runtime import Help, run_script
+from riffusion.diffusion import model
+from riffusion.pairs.dataset import load_splits
+from riffusion.training.checkpoints import all_whole
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 DROPOUT = 0.05
@@ -150,7 +150,7 @@ def reference(args: argparse.Namespace, precision: str) -> dict[str, object]:
     torch.backends.cuda.matmul.allow_tf32 = True
     accelerator = Accelerator(mixed_precision=precision)
     parts = model.load_parts(str(args.model), None, None, None)
-    adapt.take_condition(parts)
+    model.take_condition(parts)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     parts.vae.requires_grad_(False).to(accelerator.device, dtype)
     parts.text_encoder.requires_grad_(False).to(accelerator.device, dtype)

@@ -26,13 +26,12 @@ import soundfile
 from PIL import Image
 
 from riffusion.audio import FORMATS, load_audio, to_integers, write_integers
-from riffusion.errors import UserError
-from riffusion.image import SpectrogramImageConverter
-from riffusion.pair import save_png
-from riffusion.report import make_folder
-from riffusion.room import writing
-from riffusion.runtime import Help, run_script, torch_device
+from riffusion.image import SpectrogramImageConverter, save_png
 from riffusion.spectrogram import ExifTags, SpectrogramParams, mel_filters
+from riffusion.util.disk_space import writing
+from riffusion.util.errors import UserError
+from riffusion.util.files import make_folder
+from riffusion.util.runtime import Help, run_script, torch_device
 
 AUDIO_TO_IMAGE = """Draw a sound as Riffusion's picture.
 

@@ -11,10 +11,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from riffusion import id3
-from riffusion.errors import UserError
-from riffusion.recording import BLOCK_SAMPLES, Recording, open_recording
-from riffusion.room import refusal
+from riffusion.recordings import id3
+from riffusion.recordings.recording import BLOCK_SAMPLES, Recording, open_recording
+from riffusion.util.disk_space import refusal
+from riffusion.util.errors import UserError
 
 MOST_SAMPLE = 2.0**32  # of floats: integers of 32 bits are smaller, and spectra of what isn't larger fit into float32
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)

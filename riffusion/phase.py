@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from riffusion.edits import SEPARATING
 from riffusion.spectrogram import SpectrogramConverter
 
 STEM_ITERATIONS = 32
@@ -31,21 +30,21 @@ def painted_stem(
     edited_mel: Tensor,
     target: str,
     prior: Tensor | None = None,
-    task: str = "add",
+    masking: bool = False,
 ) -> Tensor:
     """What was painted over `waveform` (1, samples), as (1, samples).
 
     The mels (1, bands, frames) are the model's pictures of the input and of the edit, decoded on one scale. `target`
     says what the edit shows: "stem", the painted stem alone, or "mix", the input with it. `prior` (1, fewer samples)
-    is how the stem begins where that is known; the rest continues it. Of a `task` that is about a stem of the input, a
-    picture of the stem says how much of every bin of the input is the stem's.
+    is how the stem begins where that is known; the rest continues it. With `masking`, of a stem
+    that is part of the input, its picture says how much of every bin of the input is the stem's.
     """
     original_mel, edited_mel = original_mel.to(converter.device), edited_mel.to(converter.device)
     drawn = converter.to_drawn(waveform)
     samples = drawn.shape[-1]
     beginning = None if prior is None else converter.to_drawn(prior)
     dither = DITHER * torch.randn(drawn.shape, generator=torch.Generator().manual_seed(0)).to(drawn)
-    if target == "stem" and task in SEPARATING:
+    if target == "stem" and masking:
         stem = continued(separated_waveform(converter, waveform, edited_mel), beginning, converter.drawn.sample_rate)
         return converter.from_drawn(stem, waveform.shape[-1])
     if target == "stem":

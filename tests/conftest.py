@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from riffusion import adapt, audio, model, stems
-from riffusion.pair import METADATA
+from riffusion import audio
+from riffusion.diffusion import model
+from riffusion.pairs import stems
+from riffusion.pairs.pair import METADATA
 from riffusion.spectrogram import SpectrogramParams
 
 # Threads that wait for each other cost tiny models more than they bring, here and in the processes that tests start.
@@ -123,7 +126,7 @@ def tiny_models(tiny_base, tmp_path_factory) -> dict[str, Path]:
     """Untrained InstructPix2Pix models with clips of 0.63 s, one for each target."""
     parts = model.load_parts(str(tiny_base), None, None, None)
     torch.manual_seed(0)
-    adapt.widen_conv_in(parts.unet, 4)
+    model.widen_conv_in(parts.unet, 4)
     folders = {target: tmp_path_factory.mktemp(f"tiny-{target}") for target in ("stem", "mix")}
     for target, folder in folders.items():
         model.pipeline_from_parts(parts).save_pretrained(folder)
@@ -168,6 +171,14 @@ def write_original_folder(folder: Path, count: int = 3, width: int = 64, ending:
         records.append(dict(zip(("input_file_path", "edited_file_path", "edit_prompt"), (*names, prompt), strict=True)))
     (folder / METADATA).write_text("".join(json.dumps(record) + "\n" for record in records))
     return folder
+
+
+def pair_dataset(count: int = 3) -> Dataset:
+    """Pairs that share one original."""
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (512, 64), dtype=np.uint8)) for _ in range(count + 1)]
+    edits = {"edited_image": pictures[1:], "edit_prompt": [f"add a {number}" for number in range(count)]}
+    return Dataset.from_dict({"original_image": pictures[:1] * count, **edits})
 
 
 def cut(path: Path, share: float = 0.5) -> Path:

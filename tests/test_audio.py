@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from riffusion import audio, ffmpeg
-from riffusion.errors import UserError
-from riffusion.recording import open_recording
+from riffusion import audio
+from riffusion.recordings import ffmpeg
+from riffusion.recordings.recording import open_recording
+from riffusion.util.errors import UserError
 
 
 def noise(*shape: int) -> np.ndarray:

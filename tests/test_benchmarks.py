@@ -19,7 +19,7 @@ import warm_python
 from conftest import TINY_CLIP, write_song
 
 import preprocess_musdb
-from riffusion.errors import UserError
+from riffusion.util.errors import UserError
 
 pytestmark = pytest.mark.slow
 

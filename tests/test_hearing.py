@@ -4,7 +4,7 @@ from conftest import RATE
 from hearing import kernel_distance, on_time, onset_seconds, sound_features, standardise
 from judges import Harmony, confidence, likeness, melody, sung_the_same, thumbnail
 from PIL import Image
-from test_timbre import hits, noise, voice, whistles
+from sounds import hits, noise, voice, whistles
 
 SECONDS = 4.0
 

@@ -4,8 +4,6 @@ import torch
 from conftest import tone
 from PIL import Image
 
-from riffusion import metrics
-from riffusion.errors import UserError
 from riffusion.image import (
     HEADROOM,
     SpectrogramImageConverter,
@@ -13,11 +11,13 @@ from riffusion.image import (
     image_from_spectrogram,
     mel_from_pixels,
     pixels_from_mel,
+    save_png,
     shared_max_value,
     spectrogram_from_image,
 )
-from riffusion.pair import save_png
+from riffusion.painting import metrics
 from riffusion.spectrogram import SpectrogramParams
+from riffusion.util.errors import UserError
 
 PARAMS = SpectrogramParams()
 

@@ -16,12 +16,14 @@ from PIL import Image
 
 import inference_instruct_pix2pix
 import preprocess_musdb
-from riffusion import audio, ffmpeg, model
-from riffusion.canvas import lay_windows
-from riffusion.dataset import load_splits
-from riffusion.errors import UserError
-from riffusion.songs import read_song
+from riffusion import audio
+from riffusion.diffusion import model
+from riffusion.diffusion.windows import lay_windows
+from riffusion.painting.inputs import read_song
+from riffusion.pairs.dataset import load_splits
+from riffusion.recordings import ffmpeg
 from riffusion.spectrogram import SpectrogramParams
+from riffusion.util.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 

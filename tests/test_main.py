@@ -10,8 +10,8 @@ from PIL import Image
 
 from riffusion import __main__ as command
 from riffusion import audio
-from riffusion.errors import UserError
 from riffusion.spectrogram import ExifTags, SpectrogramParams
+from riffusion.util.errors import UserError
 
 RATE = 44100
 PARAMS = SpectrogramParams()

@@ -6,8 +6,8 @@ import pytest
 import soundfile
 from conftest import tone, write_song
 
-from riffusion import stems
-from riffusion.errors import UserError
+from riffusion.pairs import stems
+from riffusion.util.errors import UserError
 
 RATE = mix_songs.RATE
 

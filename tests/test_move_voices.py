@@ -7,8 +7,8 @@ import pytest
 import soundfile
 from conftest import tone, write_song
 
-from riffusion import stems
-from riffusion.features import median_f0, pitch_detector
+from riffusion.pairs import stems
+from riffusion.pairs.features import median_f0, pitch_detector
 
 
 @pytest.mark.slow

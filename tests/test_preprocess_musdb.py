@@ -21,13 +21,13 @@ from PIL import Image
 
 import preprocess_musdb
 from riffusion import audio
-from riffusion.dataset import load_splits
-from riffusion.edits import Edit
-from riffusion.errors import UserError
 from riffusion.image import mel_from_pixels
-from riffusion.pair import Pair
+from riffusion.pairs.dataset import load_splits
+from riffusion.pairs.pair import Pair
+from riffusion.pairs.stems import Song, load_stems
+from riffusion.pairs.tasks import Edit
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
-from riffusion.stems import Song, load_stems
+from riffusion.util.errors import UserError
 
 
 def run(root, output, *flags: str) -> int:
@@ -497,7 +497,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
 
 
 def test_musdb18s_own_format(tmp_path):
-    from riffusion.stems import example_song
+    from riffusion.pairs.stems import example_song
 
     (tmp_path / "root" / "test").mkdir(parents=True)
     (tmp_path / "root" / "test" / "song.stem.mp4").symlink_to(example_song().path)

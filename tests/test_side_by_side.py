@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from side_by_side import choose_pairs, sheet
 
-from riffusion.errors import UserError
+from riffusion.util.errors import UserError
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 import inference_instruct_pix2pix
-from riffusion import audio, metrics, model, stems
+from riffusion import audio
+from riffusion.diffusion import model
+from riffusion.painting import metrics
+from riffusion.pairs import stems
 from riffusion.phase import painted_stem
 from riffusion.spectrogram import SpectrogramConverter
 

@@ -23,10 +23,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import preprocess_musdb
 import train_instruct_pix2pix
-from riffusion import adapt, checkpoints, model
-from riffusion.errors import UserError
-from riffusion.examples import Draws
-from riffusion.sampling import choose_settings, edit_images, sample_generator
+from riffusion.diffusion import model
+from riffusion.diffusion.sampling import choose_settings, edit_images, sample_generator
+from riffusion.training import checkpoints
+from riffusion.training.examples import Draws
+from riffusion.util.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -288,7 +289,7 @@ def test_training_stops_when_held_out_loss_only_rises(pairs, tiny_base, tmp_path
 
 def test_a_checkpoint_of_diffusers_script_trains_on(pairs, tiny_base, tmp_path):
     parts = model.load_parts(str(tiny_base), None, None, None)
-    adapt.take_condition(parts)
+    model.take_condition(parts)
     pipeline = model.pipeline_from_parts(parts)
     pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config)
     pipeline.save_pretrained(tmp_path / "seed")

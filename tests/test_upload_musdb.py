@@ -14,14 +14,14 @@ from loopback_hub import HANG_UP, USER, LoopbackHub, client_environment, loopbac
 
 import preprocess_musdb
 import upload_musdb
-from riffusion.dataset import load_splits
-from riffusion.errors import UserError
+from riffusion.pairs.dataset import load_splits
+from riffusion.util.errors import UserError
 
 ROOT = Path(upload_musdb.__file__).parent
 UPLOAD = """
 import json, sys
 from pathlib import Path
-from riffusion import errors, hub
+from riffusion.util import errors, hub
 try:
     print(hub.upload_folder(Path(sys.argv[1]), **json.loads(sys.argv[2])))
 except errors.UserError as error:

@@ -22,11 +22,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from riffusion import instructions, model, report
-from riffusion.errors import UserError
-from riffusion.latents import latent_factor
-from riffusion.pair import METADATA
-from riffusion.runtime import Help, run_script
+from riffusion.diffusion import model
+from riffusion.diffusion.encode import latent_factor
+from riffusion.pairs import instructions
+from riffusion.pairs.pair import METADATA
+from riffusion.util import files
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, run_script
 
 UNETS = {8: (2, (64, 128, 192, 256)), 16: (1, (96, 160, 256))}  # by latent factor: levels without attention, widths
 GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled with
@@ -82,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
     )
     pipeline.save_pretrained(args.output_dir)
     model.save_facts(args.output_dir, model.ModelFacts(guidance_scale=GUIDANCE, image_guidance_scale=IMAGE_GUIDANCE))
-    report.save_json(args.output_dir / "base_model.json", vars(args))
+    files.save_json(args.output_dir / "base_model.json", vars(args))
     autoencoder.training_state(args).unlink(missing_ok=True)
     return 0
 

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from riffusion import report, stems
 from riffusion.audio import load_audio
-from riffusion.errors import UserError
-from riffusion.runtime import Help, run_script
+from riffusion.pairs import stems
+from riffusion.util import files
+from riffusion.util.errors import UserError
+from riffusion.util.runtime import Help, run_script
 
 RATE = 44100
 BACKING = ("drums", "bass", "other")
@@ -48,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     phrases = stems.sound_files(args.voices_dir)[0]
     if not phrases:
         raise UserError(f"{args.voices_dir}: holds no sound")
-    report.make_folder(args.output_dir)
+    files.make_folder(args.output_dir)
     for number in tqdm(range(args.songs), unit="song"):
         mix_song(number, songs, phrases, args)
     return 0

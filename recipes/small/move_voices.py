@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from riffusion import report, stems
-from riffusion.features import median_f0, pitch_detector
-from riffusion.runtime import Help, run_script
+from riffusion.pairs import stems
+from riffusion.pairs.features import median_f0, pitch_detector
+from riffusion.util import files
+from riffusion.util.runtime import Help, run_script
 
 RATE = 44100
 REGISTERS = {"low": 150.0, "high": 600.0}  # median pitch in Hz, or as near to it as octaves lead
@@ -44,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     songs = stems.find_songs(args.root_data_dir)
-    report.make_folder(args.output_dir)
+    files.make_folder(args.output_dir)
     with ProcessPoolExecutor(args.num_proc, multiprocessing.get_context("spawn")) as pool:
         moved = pool.map(partial(move_song, register=args.register, output_dir=args.output_dir), songs)
         octaves = list(tqdm(moved, total=len(songs), unit="song"))

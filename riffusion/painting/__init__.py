@@ -1,0 +1,1 @@
+"""Painting into songs and dataset items: inputs, windows over time, candidates, mixing, figures and pages."""

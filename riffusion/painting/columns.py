@@ -1,0 +1,70 @@
+"""What the columns of result tables mean, in words, for the console and the page."""
+
+import shutil
+import textwrap
+
+from riffusion.painting.metrics import ACTIVE_DB, LEVEL_RANGE_DB, MIN_ACTIVE_SHARE
+from riffusion.painting.mixing import LIMITER_DB
+
+PERFORMED = (
+    f"for add: the stem is active in at least {100 * MIN_ACTIVE_SHARE:g} % of the frames, {LEVEL_RANGE_DB[0]:g} to "
+    f"{LEVEL_RANGE_DB[1]:g} dB against the input, and sounds like what was asked for: vocals are voiced, with "
+    "overtones, drums have sharp onsets, bass is low and pitched (other stems aren't judged by sound); for keep: it "
+    "is active in fewer. Whether it sounds good is not measured, and remove and extract have no verdict (-)"
+)
+LEVEL = "level of the painted stem against the input, in its active frames"
+ACTIVE = (
+    f"share of frames where the stem is within {-ACTIVE_DB:g} dB of the input's mean power, and no copy of the input"
+)
+VOICED = "share of frames where a pitch tracker hears a voice or another clear pitch in the stem"
+PITCH = "median pitch of the stem in its voiced frames"
+
+MEANINGS = {
+    "result": "folder of the result in --base_save_path",
+    "task": "what was done with the painted stem: added, removed, extracted, or nothing (keep)",
+    "answer": 'what was measured: a model that answers with its input ("copy the input"), or with the true picture '
+    '("oracle"), takes the same way',
+    "samples": "how many results were measured",
+    "text guidance": "--guidance_scale of these results",
+    "image guidance": "--image_guidance_scale of these results",
+    "kept attempt": "number of the attempt that was kept, the first is 0",
+    "attempts": "how many were painted: --num_candidates, and --retries where the edit was not performed",
+    "attempt": "number of the attempt, the first is 0",
+    "kept": "which attempt the result is",
+    "edit performed": PERFORMED,
+    "performed %": f"share of the results that can be judged whose edit was performed: {PERFORMED}",
+    "stem level dB": LEVEL,
+    "level dB": f"{LEVEL}; median",
+    "active %": ACTIVE,
+    "voiced %": VOICED,
+    "median pitch Hz": PITCH,
+    "pitch Hz": f"{PITCH}; median",
+    "overtones %": "share of the first eight overtones that stand 6 dB above the gaps between them, in voiced frames",
+    "onsets dB": "how much more the stem rises within 30 ms at its median onset than at the median moment",
+    "below 300 Hz %": "share of the stem's power below 300 Hz",
+    "on the backing's onsets %": "share of the part's onsets within 30 ms of an onset of the backing",
+    "by chance %": "share of the clip's time that is so near to an onset of the backing",
+    "distance x 1000": "kernel distance to true parts, pairs of one song left out; compare the control rows",
+    "limited dB": f"how far the stem was turned down where the sum would clip, at most {LIMITER_DB:g} dB",
+    "limited s": "for how many seconds it was turned down",
+    "samples cut": "samples where the stem was cut because turning it down was not enough",
+    "input samples clipped": "samples of the input file beyond full scale",
+    "backing samples changed": "samples of the input that differ after the edit; 0 means that it is untouched",
+    "outside, grey levels": "how far the picture is from the input where nothing was to change, root mean square",
+}
+
+
+def meanings(tables: list[list[dict[str, object]]]) -> dict[str, str]:
+    """The columns of some tables that have an explanation, each once, in order."""
+    names = dict.fromkeys(name for rows in tables for row in rows for name in row)
+    known = {name: MEANINGS[name] for name in names if name in MEANINGS}
+    if "edit performed" in known and "performed %" in known:
+        known["performed %"] = "share of the results with a verdict whose edit was performed"
+    return known
+
+
+def legend(tables: list[list[dict[str, object]]], width: int | None = None) -> str:
+    """Those explanations as lines no wider than `width` characters (default: the terminal's)."""
+    width = width or shutil.get_terminal_size().columns
+    lines = (f"{name}: {text}" for name, text in meanings(tables).items())
+    return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)

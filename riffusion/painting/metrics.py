@@ -1,0 +1,164 @@
+"""What is measured of an edit, and the thresholds that call it performed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from swift_f0 import PitchResult
+
+from riffusion.painting.timbre import Timbre, TimbreMeter
+from riffusion.pairs.features import VOICED, pitch_detector
+
+LEVEL_RANGE_DB = (-20.0, 18.0)  # a painted stem against the backing, in its active frames; true parts: -14 to 17
+MIN_ACTIVE_SHARE = 0.1  # of the clip's frames; a few cymbals are a true part
+ACTIVE_DB = -30.0  # a frame is active when the stem's power is this near to the backing's mean power
+# What sounds like a stem, by measurements of its `Voicing` and `Timbre`: from, to. Fixed on the control rows.
+SOUNDS_LIKE: dict[str, dict[str, tuple[float, float]]] = {
+    "vocals": {"voiced_share": (0.15, 1.0), "overtone_share": (0.45, 1.0)},
+    "drums": {"voiced_share": (0.0, 0.65), "onset_db": (7.0, np.inf)},
+    "bass": {"voiced_share": (0.1, 1.0), "low_share": (0.7, 1.0)},
+}
+MAX_LIKENESS = 0.75  # frames nearer to the backing's are a copy; 99 % of true vocals are under 0.55, copies over 0.85
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Level of a painted stem against the backing in dB, share of active frames, and the verdict."""
+
+    level_db: float
+    active_share: float
+    performed: bool
+
+
+class EditMeter:
+    """Was a new part painted? Asked of a song block by block, all on one scale.
+
+    A frame is active when the stem is loud enough against the backing and its spectrum isn't the backing's own, so
+    that neither silence nor a copy of the input counts. Without an active frame the level is -inf.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[np.ndarray] = []  # (3, frames): power of the stem and of the backing, and their product
+
+    def add(self, stem: np.ndarray, backing: np.ndarray) -> None:
+        """Look at mel amplitudes (bands, frames) of both."""
+        stem, backing = stem.astype(np.float64), backing.astype(np.float64)
+        self.frames.append(np.stack([(stem**2).sum(axis=0), (backing**2).sum(axis=0), (stem * backing).sum(axis=0)]))
+
+    def result(self) -> Edit:
+        """What all blocks together say."""
+        stem_power, backing_power, product = np.concatenate(self.frames, axis=1)
+        likeness = product / np.sqrt(stem_power * backing_power).clip(min=1e-20)
+        floor = 10 ** (ACTIVE_DB / 10) * max(float(backing_power.mean()), 1e-12)
+        active = (stem_power > floor) & (likeness < MAX_LIKENESS)
+        share = float(active.mean())
+        if not active.any():
+            return Edit(-np.inf, share, False)
+        level = 10 * np.log10(stem_power[active].mean() / max(float(backing_power[active].mean()), 1e-12))
+        low, high = LEVEL_RANGE_DB
+        return Edit(float(level), share, bool(low <= level <= high and share >= MIN_ACTIVE_SHARE))
+
+
+def measure_edit(stem: np.ndarray, backing: np.ndarray) -> Edit:
+    """`EditMeter` of a whole clip: mel amplitudes (bands, frames) of the stem and of the backing."""
+    meter = EditMeter()
+    meter.add(stem, backing)
+    return meter.result()
+
+
+@dataclass(frozen=True)
+class Voicing:
+    """Share of voiced frames in a signal, and the median fundamental frequency of those in Hz (nan without any)."""
+
+    voiced_share: float
+    median_f0_hz: float
+
+
+class VoicingMeter:
+    """Pitch of a mono signal, block by block, by SwiftF0: a frame is voiced at a confidence of `VOICED`."""
+
+    def __init__(self) -> None:
+        self.pitches: list[np.ndarray] = []  # Hz a frame, 0 where it isn't voiced
+
+    def add(self, waveform: np.ndarray, sample_rate: int) -> PitchResult:
+        """Listen to some samples (samples,); returns their pitches."""
+        track = pitch_detector().detect(waveform, sample_rate)
+        self.pitches.append(np.where(track.confidence >= VOICED, track.pitch_hz, 0))
+        return track
+
+    def result(self) -> Voicing:
+        """What all blocks together say."""
+        pitches = np.concatenate(self.pitches)
+        voiced = pitches > 0
+        return Voicing(float(voiced.mean()), float(np.median(pitches[voiced])) if voiced.any() else np.nan)
+
+
+def measure_voicing(waveform: np.ndarray, sample_rate: int) -> Voicing:
+    """`VoicingMeter` of a whole mono signal (samples,)."""
+    meter = VoicingMeter()
+    meter.add(waveform, sample_rate)
+    return meter.result()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a painted stem."""
+
+    edit: Edit
+    voicing: Voicing
+    timbre: Timbre
+
+    def performed(self, task: str, stem: str = "") -> bool | None:
+        """The verdict: whether "add" painted a new part, or "keep" none. Of other tasks it can't be told.
+
+        A new part has to sound like the `stem` that was asked for, where it is one of `SOUNDS_LIKE`.
+        """
+        if task == "keep":
+            return self.edit.active_share < MIN_ACTIVE_SHARE
+        return self.edit.performed and self.sounds_like(stem) is not False if task == "add" else None
+
+    def sounds_like(self, stem: str) -> bool | None:
+        """Whether it sounds like "vocals", "drums" or "bass"; None for other stems. What can't be measured fails."""
+        if stem not in SOUNDS_LIKE:
+            return None
+        heard = vars(self.voicing) | vars(self.timbre)
+        return all(low <= heard[name] <= high for name, (low, high) in SOUNDS_LIKE[stem].items())
+
+    @property
+    def sung_share(self) -> float:
+        """Share of voiced frames, each counted by the overtones that stand out in it."""
+        return self.voicing.voiced_share * float(np.nan_to_num(self.timbre.overtone_share))
+
+    def row(self, task: str, stem: str = "") -> dict[str, object]:
+        """All of it, as tables and results.json name it."""
+        return {
+            "edit performed": {True: "yes", False: "no", None: "-"}[self.performed(task, stem)],
+            "stem level dB": self.edit.level_db,
+            "active %": 100 * self.edit.active_share,
+            "voiced %": 100 * self.voicing.voiced_share,
+            "median pitch Hz": self.voicing.median_f0_hz,
+            "overtones %": 100 * self.timbre.overtone_share,
+            "onsets dB": self.timbre.onset_db,
+            "below 300 Hz %": 100 * self.timbre.low_share,
+        }
+
+
+class SoundMeter:
+    """`Voicing` and `Timbre` of a mono signal, block by block."""
+
+    def __init__(self) -> None:
+        self.voicing_meter, self.timbre_meter = VoicingMeter(), TimbreMeter()
+
+    def add(self, waveform: np.ndarray, sample_rate: int) -> None:
+        """Listen to some samples (samples,)."""
+        self.timbre_meter.add(waveform, sample_rate, self.voicing_meter.add(waveform, sample_rate))
+
+    def result(self) -> tuple[Voicing, Timbre]:
+        """What all blocks together say."""
+        return self.voicing_meter.result(), self.timbre_meter.result()
+
+
+def measure_stem(stem: np.ndarray, mels: np.ndarray, sample_rate: int) -> Measured:
+    """Measure a painted stem (samples,), given its mel amplitudes and the backing's (2, bands, frames)."""
+    meter = SoundMeter()
+    meter.add(stem, sample_rate)
+    return Measured(measure_edit(mels[0], mels[1]), *meter.result())

@@ -1,0 +1,208 @@
+"""Results as pages that open from disk, without a server or a network: pictures, players, measurements."""
+
+import functools
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from riffusion.painting.columns import MEANINGS, meanings
+from riffusion.util.tables import cell_text, column_names
+
+GENERATOR = '<meta name="generator" content="riff-pix2pix">'
+HERE = Path(__file__).parent
+PITCHES = (220, 440, 880, 1760, 3520, 7040)  # Hz: the A's
+LONG_SECONDS = 12  # from here on tracks lie under one another, as wide as the page
+TIME_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200)
+MOST_TICKS = 10
+CLOCK_SECONDS = 60  # songs longer than that have times as 1:15
+
+
+def samples_page(
+    records: list[dict],
+    summary: list[dict[str, object]],
+    search: str | None = None,
+    failures: dict[str, str] | None = None,
+) -> str:
+    """The page over all samples, as `riffusion.painting.results` records them, with a table over all.
+
+    `search` is the address of a guidance search's page, if there is one; `failures` says by name what failed and why.
+    """
+    judged = [record["measured"]["edit performed"] for record in records]
+    yes, all_judged = judged.count("yes"), len(judged) - judged.count("-")
+    count = f"{len(records)} sample{'s' * (len(records) != 1)}"
+    verdict = f"{count}, {yes} of {all_judged} edits performed (by level, activity and sound)" if all_judged else count
+    heading = f"<h1>Results</h1><p>{verdict}</p>" if records else "<h1>Results</h1>"
+    link = f'<p><a href="{_link(search)}">guidance search</a></p>' if search else ""
+    failed = _table([{"not painted": name, "because": reason} for name, reason in (failures or {}).items()])
+    tables = [summary, *(table for record in records for table in (_measurements(record), _attempts(record)))]
+    body = [heading, link, failed, _table(summary), _legend(tables), *map(_sample, records)]
+    return _document("Results", "\n".join(body), script=_asset("page.js"))
+
+
+def grid_page(cells: list[dict]) -> str:
+    """The page of a guidance search. A cell has its two scales, the row of its summary and where its page is.
+
+    Pictures and players are those of the first sample; they share one clock, as the tracks of a sample do.
+    """
+    found = {(cell["guidance_scale"], cell["image_guidance_scale"]): _cell(cell) for cell in cells}
+    texts, images = (sorted(set(scales)) for scales in zip(*found, strict=True))
+    rows = []
+    for text in texts:
+        fields = "".join(found.get((text, image), "<td></td>") for image in images)
+        rows.append(f"<tr><th>text {text:g}</th>{fields}</tr>")
+    heading = "".join(f"<th>image {image:g}</th>" for image in images)
+    grid = f'<div class="scroll"><table><tr><th></th>{heading}</tr>{"".join(rows)}</table></div>'
+    seconds = max(cell["seconds"] for cell in cells)
+    grid = f'<section class="sample" data-seconds="{seconds:.6f}">{grid}</section>'
+    said = "Each cell: the first sample's stem and players, the share of edits performed, and what was measured of all."
+    body = f"<h1>Guidance search</h1><p>{said}</p>{grid}{_legend([[cell['summary'] for cell in cells]])}"
+    return _document("Guidance search", body, script=_asset("page.js"))
+
+
+def _cell(cell: dict) -> str:
+    link, summary = _link(cell["page"]), cell["summary"]
+    rest = "<br>".join(f"{escape(name)} {cell_text(value)}" for name, value in summary.items() if name != "performed %")
+    picture = f'<img src="{_link(cell["picture"])}" alt="spectrogram, stem" loading="lazy">'
+    players = "".join(
+        f'<span class="soft">{escape(name)}</span><audio controls preload="metadata" src="{_link(sound)}"></audio>'
+        for name, sound in cell["sounds"].items()
+    )
+    return (
+        f'<td class="cell"><div class="scroll"><div class="sheet"><div class="plot">{picture}<i></i></div></div></div>'
+        f'{players}<a href="{link}"><b>{cell_text(summary["performed %"])} % performed</b></a>'
+        f'<br><span class="soft">{rest}</span></td>'
+    )
+
+
+def _link(*parts: str) -> str:
+    """A relative address, whatever characters are in its names."""
+    return escape(quote("/".join(parts), errors="surrogateescape"), quote=True)
+
+
+def _document(title: str, body: str, script: str = "") -> str:
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+{GENERATOR}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>
+{_asset("page.css")}</style>
+</head>
+<body>
+{body}
+<script>
+{script}</script>
+</body>
+</html>
+"""
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _sample(record: dict) -> str:
+    performed = record["measured"]["edit performed"]
+    verdict = {"yes": "edit performed", "no": "edit not performed"}.get(performed)
+    title = escape(MEANINGS["edit performed"], quote=True)
+    badge = f'<span class="verdict {performed}" title="{title}">{verdict}</span>' if verdict else ""
+    attempts = len(record["attempts"])
+    kept = f'<p class="soft">attempt {record["kept attempt"]} kept, of 0 to {attempts - 1}</p>' if attempts > 1 else ""
+    task = record.get("task") or record["settings"].get("task", "")  # earlier results have it among their settings
+    asked = f'<span class="task">{escape(task)}</span> ' if task else ""
+    long = record["seconds"] > LONG_SECONDS
+    zoom = '<p><button class="zoom">zoom</button></p>' if long else ""
+    tracks = "\n".join(_track(record, track) for track in record["tracks"])
+    comparison = _link(record["sample"], record["comparison"])
+    return f"""<section class="sample{" long" * long}" data-seconds="{record["seconds"]:.6f}">
+<h2>{escape(record["title"])} {badge}</h2>
+<p class="prompt">{asked}{escape(record["prompt"]) or '<span class="soft">(no instruction)</span>'}</p>
+{kept}{zoom}<div class="tracks">
+{tracks}
+</div>
+<details><summary>animated comparison</summary><img src="{comparison}" alt="" loading="lazy"></details>
+<details><summary>measured</summary>{_table(_measurements(record))}{_table(_attempts(record))}</details>
+<details><summary>settings</summary>{_table(_pairs(record["settings"]))}</details>
+</section>"""
+
+
+def _measurements(record: dict) -> list[dict[str, object]]:
+    """What was painted beside the controls, measured alike."""
+    return [{"answer": answer} | row for answer, row in (record["controls"] | {"painted": record["measured"]}).items()]
+
+
+def _attempts(record: dict) -> list[dict[str, object]]:
+    """All attempts, and which of them was kept."""
+    return [
+        {"attempt": one["attempt"], "kept": "kept" if one["attempt"] == record["kept attempt"] else ""} | one
+        for one in record["attempts"]
+    ]
+
+
+def _pairs(settings: dict) -> list[dict[str, object]]:
+    """Settings to the last digit, which measurements needn't have."""
+    return [{"setting": name, "value": None if value is None else str(value)} for name, value in settings.items()]
+
+
+def _track(record: dict, track: dict) -> str:
+    sound, picture = (_link(record["sample"], track[kind]) for kind in ("sound", "picture"))
+    ticks = "".join(f'<span style="left:{place:.2f}%">{label}</span>' for place, label in time_ticks(record["seconds"]))
+    pitches = "".join(
+        f'<span style="top:{place:.2f}%">{label}</span>'
+        for place, label in pitch_ticks(record["min_frequency"], record["max_frequency"])
+    )
+    return f"""<figure class="track">
+<figcaption><b>{escape(track["name"])}</b><audio controls preload="metadata" src="{sound}"></audio></figcaption>
+<div class="graph" style="--columns:{record["columns"]}px">
+<div class="pitches">{pitches}</div>
+<div class="scroll"><div class="sheet">
+<div class="plot"><img src="{picture}" alt="spectrogram, {escape(track["name"])}" loading="lazy"><i></i></div>
+<div class="times">{ticks}</div>
+</div></div>
+</div>
+</figure>"""
+
+
+def time_ticks(seconds: float) -> list[tuple[float, str]]:
+    """Labels of a time axis and their places in percent of its width, `MOST_TICKS` at most."""
+    step = next((step for step in TIME_STEPS if seconds / step <= MOST_TICKS), TIME_STEPS[-1])
+    times = np.arange(0, seconds - step / 4, step)
+    return [(100 * time / seconds, _time(time, seconds)) for time in times.tolist()]
+
+
+def _time(time: float, seconds: float) -> str:
+    return f"{int(time // 60)}:{int(time % 60):02d}" if seconds > CLOCK_SECONDS else f"{time:g} s"
+
+
+def pitch_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Labels of a picture's pitch axis and their places in percent from its top; HTK's mel scale from the bottom up."""
+    bottom, top = _mel(low), _mel(high)
+    places = [(100 * (top - _mel(pitch)) / (top - bottom), f"{pitch} Hz") for pitch in PITCHES]
+    return [(place, label) for place, label in places if 0 <= place <= 100]
+
+
+def _mel(frequency: float) -> float:
+    return float(2595 * np.log10(1 + frequency / 700))
+
+
+def _table(rows: list[dict]) -> str:
+    if not rows:
+        return ""
+    names = column_names(rows)
+    heading = "".join(f"<th>{escape(name)}</th>" for name in names)
+    lines = ["".join(f"<td>{escape(cell_text(row.get(name)))}</td>" for name in names) for row in rows]
+    cells = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scroll"><table><tr>{heading}</tr>{cells}</table></div>'
+
+
+def _legend(tables: list[list[dict]]) -> str:
+    """What the columns of these tables mean, each once."""
+    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in meanings(tables).items())
+    return (
+        f'<details class="legend"><summary>what the columns mean</summary><dl>{lines}</dl></details>' if lines else ""
+    )

@@ -1,0 +1,1 @@
+"""Songs in stems, what can be asked of them, and pairs of spectrogram images made from both."""

@@ -1,0 +1,184 @@
+"""What a person might ask for: instructions written from a song's labels, or read from a file."""
+
+import csv
+import functools
+import json
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from riffusion.pairs.features import Features, agrees, words
+from riffusion.pairs.tasks import Edit
+from riffusion.util.errors import UserError
+
+PROMPTS = Path(__file__).resolve().parents[2] / "prompts"
+MUSDB_LABELS = PROMPTS / "musdb18_labels.tsv"
+LABELS = ("voice", "register", "delivery", "mood", "style")
+SAY = 0.4  # chance of each opener and place, and of each fact unless another is given, to be said
+MOST_FACTS = 3  # in one instruction
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """The three texts of a pair, as InstructPix2Pix names them."""
+
+    original_prompt: str
+    edit_prompt: str
+    edited_prompt: str
+
+
+def read_prompts(path: Path) -> dict[str, dict[str, str]]:
+    """Song name to its labels (TSV), or to its one instruction (JSON lines `{"file": ..., "edit_prompt": ...}`).
+
+    A TSV has a heading with `track` and any of voice, register, delivery, mood and style; several values of one
+    label are separated by ";". Raises UserError with the number of a broken line.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such prompt file")
+    lines = path.read_bytes().splitlines()
+    texts = [_decode(path, number, line) for number, line in enumerate(lines, start=1)]
+    return _read_labels(path, texts) if path.suffix == ".tsv" else _read_json_lines(path, texts)
+
+
+def _decode(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}:{number}: not UTF-8 text") from error
+
+
+def _read_labels(path: Path, lines: list[str]) -> dict[str, dict[str, str]]:
+    table = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    heading = next(table, [])
+    if "track" not in heading:
+        raise UserError(f"{path}:1: the heading has no column named track")
+    labels: dict[str, dict[str, str]] = {}
+    for number, row in enumerate(table, start=2):
+        if len(row) != len(heading):
+            raise UserError(f"{path}:{number}: {len(row)} columns where the heading has {len(heading)}")
+        facts = dict(zip(heading, row, strict=True))
+        labels[facts["track"]] = {name: facts[name] for name in LABELS if facts.get(name)}
+    return labels
+
+
+def _read_json_lines(path: Path, lines: list[str]) -> dict[str, dict[str, str]]:
+    prompts: dict[str, dict[str, str]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: not JSON: {error.msg}") from error
+        if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("file", "edit_prompt"))):
+            raise UserError(f'{path}:{number}: not of the form {{"file": ..., "edit_prompt": ...}}')
+        prompts[Path(row["file"]).name.removesuffix(".stem.mp4")] = {"edit_prompt": row["edit_prompt"]}
+    return prompts
+
+
+def true_facts(stem: str, labels: dict[str, str], features: Features, rng: random.Random) -> dict[str, str]:
+    """What may be said of a stem in a clip: what was measured, and the song's labels that agree with it.
+
+    Labels other than the style speak of the vocals. Where a register is labelled, the label is said or nothing.
+    """
+    about = LABELS if stem == "vocals" else ("style",)
+    drawn = {name: rng.choice(re.split("[;,] *", labels[name])) for name in about if labels.get(name)}
+    heard = {name: word for name, word in words(stem, features).items() if name not in drawn}
+    return heard | {name: label for name, label in drawn.items() if agrees(label, features)}
+
+
+def write_instruction(
+    edit: Edit,
+    backing: frozenset[str],
+    labels: dict[str, str],
+    features: Features,
+    rng: random.Random,
+    say_prob: float = SAY,
+) -> Instruction:
+    """An instruction that asks for `edit`, drawn from templates, a song's labels and what is heard in the clip.
+
+    `features` are those of the edit's stem. Without labels it claims only what was measured. Each fact is said with
+    `say_prob`: what is often left out can't become a song's name tag. A label `edit_prompt` is the whole sentence,
+    taken as it is.
+    """
+    style = re.split("[;,]", labels.get("style", ""))[0]
+    facts = true_facts(edit.stem, labels, features, rng) if edit.stem else {}
+    return Instruction(
+        original_prompt=_describe(backing, style),
+        edit_prompt=labels.get("edit_prompt") or _phrase(edit, facts, say_prob, rng),
+        edited_prompt=_describe(edit.result(backing), style),
+    )
+
+
+def names_stem(prompt: str, stem: str) -> bool:
+    """Whether an instruction speaks of `stem`, by one of its nouns."""
+    nouns = [_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]]
+    return any(re.search(rf"(?<!\w){re.escape(noun.lower())}s?(?!\w)", prompt.lower()) for noun in nouns)
+
+
+def asked_stem(prompt: str) -> str:
+    """The stem that an instruction asks for: "vocals", "drums", "bass" or "other"; "" if it speaks of none or several.
+
+    What it says of the music that is there ("over the drums") doesn't count.
+    """
+    there = r"\b(?:over|under|to|on|onto|with|behind|beside|against|around|along|of|from|like|and|no|without)\s+"
+    there += r"(?:the|this|these|those|that|my|our)\s+(?:[\w'-]+\s+){0,2}?"
+    named = []
+    for stem in ("vocals", "drums", "bass", "other"):
+        nouns = "|".join(map(re.escape, {_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]}))
+        rest = re.sub(rf"{there}(?:{nouns})s?\b", "", prompt.lower())
+        if re.search(rf"\b(?:{nouns})s?\b", rest):
+            named.append(stem)
+    return named[0] if len(named) == 1 else ""
+
+
+def _describe(stems: frozenset[str], style: str) -> str:
+    names = [_stem_forms(stem)["plural"] for stem in sorted(stems)]
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return f"{style} music with {listed}".strip()
+
+
+def _phrase(edit: Edit, facts: dict[str, str], say_prob: float, rng: random.Random) -> str:
+    forms, stem = _templates()["tasks"][edit.task], _stem_forms(edit.stem)
+    verbs = forms["verbs"] + (stem["verbs"] if edit.task == "add" else [])
+    text = rng.choice(forms["phrases"]).format(
+        opener=rng.choice(_templates()["openers"]) if rng.random() < SAY else "",
+        verb=rng.choice(verbs) if verbs else "",
+        noun=_noun(stem, facts, say_prob, rng),
+        plural=stem["plural"],
+        place=rng.choice(forms["places"]) if rng.random() < SAY else "",
+    )
+    return re.sub(r"\ba (?=[aeiou])", "an ", text, flags=re.IGNORECASE)
+
+
+def _noun(stem: dict, facts: dict[str, str], say_prob: float, rng: random.Random) -> str:
+    """A stem's noun with some of its facts, each before it as an adjective or after it."""
+    said = [name for name in sorted(facts) if rng.random() < say_prob]
+    before, after = "", ""
+    for name in rng.sample(said, min(len(said), MOST_FACTS)):
+        values = _templates()["facts"][name]
+        forms = values.get(facts[name]) or values["*"]
+        choices = [(side, form) for side in ("before", "after") for form in forms[side]]
+        side, form = rng.choice(choices)
+        form = form.format(value=facts[name], events=stem["events"])
+        before, after = (f"{before}{form} ", after) if side == "before" else (before, after + form)
+    return before + rng.choice(stem["nouns"]) + after
+
+
+@functools.cache
+def _templates() -> dict:
+    return json.loads((PROMPTS / "templates.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _stem_forms(stem: str) -> dict:
+    """How a stem is spoken of; one that the templates don't know, by its own name, whatever characters that has."""
+    stems = _templates()["stems"]
+    if stem in stems and stem != "*":
+        return stems[stem]
+    any_stem = stems["*"]
+    return {
+        key: [form.format(stem=stem) for form in forms] if isinstance(forms, list) else forms.format(stem=stem)
+        for key, forms in any_stem.items()
+    }

@@ -1,0 +1,1 @@
+"""What training reads and writes: caches, examples, checkpoints and validation."""

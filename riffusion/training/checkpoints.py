@@ -1,0 +1,118 @@
+"""Training checkpoints on disk: written whole, known from those cut short, counted, found again."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from accelerate import Accelerator
+from safetensors import SafetensorError
+
+from riffusion.util import files
+from riffusion.util.errors import UserError
+
+PREFIX = "checkpoint-"
+FILES = "files.json"  # in each checkpoint, written last: the size of every other file
+
+
+def save(accelerator: Accelerator, folder: Path, step: int, limit: int | None) -> None:
+    """Write checkpoint-STEP aside and rename it; then let the oldest whole ones beyond `limit` go.
+
+    Raises UserError if it can't be written, as on a full disk; the checkpoints before it stay.
+    """
+    finished = folder / f"{PREFIX}{step}"
+    part = finished.with_name(finished.name + ".part")
+    try:
+        if accelerator.is_main_process:
+            shutil.rmtree(part, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(part))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            files.save_json(part / FILES, file_sizes(part))
+            shutil.rmtree(finished, ignore_errors=True)
+            part.rename(finished)
+            for old in all_whole(folder)[:-limit] if limit else []:
+                shutil.rmtree(old)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        shutil.rmtree(part, ignore_errors=True)
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{finished}: can't be written ({reason}); the checkpoints before it stay") from error
+    accelerator.wait_for_everyone()
+
+
+def file_sizes(checkpoint: Path) -> dict[str, int]:
+    """Bytes of each file by its name inside the checkpoint, without the list itself."""
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != FILES]
+    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file is there as long as it was written."""
+    try:
+        return files.load_json(checkpoint / FILES) == file_sizes(checkpoint)
+    except UserError:  # no list, or a damaged one
+        return False
+
+
+def all_whole(folder: Path) -> list[Path]:
+    """Whole checkpoints, the oldest first."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+    return sorted(filter(is_whole, found), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Optimizer steps behind a checkpoint."""
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
+def find(folder: Path, name: str | None) -> Path | None:
+    """The checkpoint that `name` means, a folder's name or "latest"; None if that is asked for and there is none.
+
+    Checkpoints that were cut short are passed over. Raises UserError if a named one isn't there whole, or if none is
+    named in a folder that holds some.
+    """
+    found = all_whole(folder)
+    if name is None:
+        if found:
+            raise UserError(
+                f"{folder} holds {found[-1].name}; go on from it with --resume_from_checkpoint latest, or choose "
+                "another --output_dir"
+            )
+        return None
+    broken = sorted({path.name for path in folder.glob(f"{PREFIX}*")} - {path.name for path in found})
+    if broken:
+        print(f"skipping incomplete checkpoints: {', '.join(broken)}", file=sys.stderr)
+    if name == "latest":
+        if not found:
+            print(f"{folder} has no checkpoint yet: starting from scratch")
+        return found[-1] if found else None
+    checkpoint = folder / Path(name).name
+    if checkpoint not in found:
+        there = ", ".join(path.name for path in found) or "none"
+        raise UserError(f"{checkpoint}: no such checkpoint, or it was cut short; there are: {there}")
+    if checkpoint != found[-1]:
+        raise UserError(f"{found[-1]} is newer than {name}; move it away to go on from the older one")
+    return checkpoint
+
+
+def load(accelerator: Accelerator, checkpoint: Path) -> None:
+    """Load weights and states. Raises UserError if they are those of another kind of run."""
+    try:
+        accelerator.load_state(str(checkpoint))
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{checkpoint} was made with other flags or another model ({reason})") from error
+    accelerator.step = 0  # checkpoints lie between two accumulations, whatever their length
+
+
+def share_between_layouts(accelerator: Accelerator) -> None:
+    """Let checkpoints hold plain weights, so that one of several processes loads in a single one and back."""
+
+    def save(models: list, weights: list[dict], _: str) -> None:
+        weights[:] = [{name.removeprefix("module."): value for name, value in state.items()} for state in weights]
+
+    def load(models: list, _: str) -> None:
+        models[:] = [accelerator.unwrap_model(part) for part in models]
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)

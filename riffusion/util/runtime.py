@@ -1,0 +1,133 @@
+"""The process around a script: how it starts, and how it ends."""
+
+import argparse
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import datasets
+import diffusers
+import torch
+import transformers
+from filelock import FileLock, Timeout
+
+from riffusion.util.disk_space import writing
+from riffusion.util.errors import UserError, one_line
+from riffusion.util.streams import guard_streams
+
+Args = TypeVar("Args")
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help that shows the default of every flag that has one, unless its text already says what the default means."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if action.nargs == 0 or action.required or default in (None, argparse.SUPPRESS) or "default" in text:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+        return f"{text} (default: {shown.replace('%', '%%') or 'none'})"
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """An integer that isn't below `least`, for argparse's `type`."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {value}")
+        return value
+
+    parse.__name__ = "int"  # argparse's word for what isn't one
+    return parse
+
+
+def probability(text: str) -> float:
+    """A number from 0 to 1, for argparse's `type`."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {value}")
+    return value
+
+
+def torch_device(name: str) -> torch.device:
+    """A torch device for argparse's `type`: a name that torch doesn't know, or a GPU that isn't there, is refused."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"no such device here: {name}") from error
+
+
+def choose_dtype(device: torch.device, precision: str | None) -> torch.dtype:
+    """A model's dtype. Without `precision` bfloat16 where the device computes in it; elsewhere it would be emulated."""
+    if precision is not None:
+        return PRECISIONS[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    able = torch.cpu.get_capabilities()
+    has_bf16 = device.type == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def hide_library_progress() -> None:
+    """No progress bars and no advice from the libraries."""
+    datasets.disable_progress_bars()
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
+
+
+def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
+    """Leave the process with main's exit code: 2 and one line on stderr for bad input or a failure of the system.
+
+    That is a UserError, an OSError or no memory left. Ctrl-C is 130. A reader of stdout that goes away ends nothing.
+    """
+    streams = guard_streams()
+    keep_freed_memory()
+    try:
+        code = main(args)
+        sys.stdout.flush()
+    except (UserError, OSError, MemoryError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted: finished results are kept", file=sys.stderr)
+        code = 130
+    if streams["stdout"].failure:
+        print(f"error: standard output: {streams['stdout'].failure}; what is finished stays", file=sys.stderr)
+        code = code or 2
+    sys.exit(code)
+
+
+@contextmanager
+def only_run(lock: Path) -> Iterator[None]:
+    """Nobody else is at work meanwhile, on any machine that sees this file. Raises UserError if somebody is."""
+    held = FileLock(lock, timeout=0)
+    with writing(lock):
+        try:
+            held.acquire()
+        except Timeout as error:
+            raise UserError(f"{lock.parent}: another run is at work in this folder; wait for it to end") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        held.release()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse large freed blocks instead of giving them back to the kernel; elsewhere do nothing.
+
+    Every large tensor otherwise costs fresh pages: without it a mel spectrogram takes twice as long on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(M_TRIM_THRESHOLD, 1 << 30)

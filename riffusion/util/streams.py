@@ -1,0 +1,49 @@
+"""Standard streams that never end the work: readers that go away, full disks, closed streams, narrow encodings."""
+
+import io
+import os
+import sys
+
+from riffusion.util.errors import one_line
+
+
+class MessageStream(io.FileIO):
+    """A standard stream for what is told beside the work, which goes on where nobody hears it.
+
+    `failure` says why the rest was lost, unless its reader went away, as `head` does.
+    """
+
+    failure = ""
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Write, or from the first failure on pretend to."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = "" if isinstance(error, BrokenPipeError) else one_line(error)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def guard_streams() -> dict[str, MessageStream]:
+    """Let stdout and stderr take any text, closed or not: what their encoding lacks is written as an escape.
+
+    `sys.__stdin__` and `sys.__stdout__` stay None where the stream was closed.
+    """
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the next file opened were taken for that stream
+        pass
+    os.close(free)
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115
+    guarded = {}
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        stream = getattr(sys, name)
+        if stream is not None:
+            stream.flush()
+        here = number if stream is not None else os.open(os.devnull, os.O_WRONLY)  # a library may have taken the number
+        guarded[name] = MessageStream(here, "w", closefd=False)
+        encoding = stream.encoding if stream is not None else "utf-8"
+        buffer = io.BufferedWriter(guarded[name])  # type: ignore[type-var]
+        setattr(sys, name, io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True))
+    return guarded

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import torch
+from conftest import cut, tone, write_original_folder, write_pair_folder
+from PIL import Image
+
+from riffusion.diffusion.encode import picture_pixels
+from riffusion.image import grey_levels, image_from_spectrogram
+from riffusion.painting.dataset_items import Sample, Sounding, read_samples
+from riffusion.pairs.dataset import load_splits
+from riffusion.spectrogram import INT16_SCALE, SpectrogramConverter, SpectrogramParams
+from riffusion.util.errors import UserError
+
+PARAMS = SpectrogramParams(num_frames=64)
+
+
+@pytest.mark.parametrize("level", [1.0, 0.001])
+def test_riffusions_scale_of_integers_is_no_louder(level):
+    converter = SpectrogramConverter(PARAMS)
+    waveform = torch.from_numpy(tone(220, 0.64, level))
+    mel = converter.mel_amplitudes_from_waveform(waveform).numpy()
+    pictures = [image_from_spectrogram(mel * scale, PARAMS) for scale in (1, INT16_SCALE)]
+    samples = [Sample("a", "a", picture, picture, "add a vocal", "add", "mix") for picture in pictures]
+    ours, theirs = (sample.mel(sample.original).numpy() for sample in samples)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5)
+    sounds = [float(Sounding(sample, converter).backing.square().mean().sqrt()) for sample in samples]
+    assert sounds[0] == pytest.approx(float(waveform.square().mean().sqrt()), rel=0.2)
+    assert sounds[1] == pytest.approx(sounds[0], rel=1e-3)
+
+
+def test_samples_of_the_original_project(tmp_path):
+    records = load_splits(str(write_original_folder(tmp_path / "set")), tmp_path / "cache")["train"]
+    samples = read_samples(records, None)
+    assert [(sample.task, sample.target) for sample in samples] == [("add", "mix")] * 3
+    assert {sample.max_value for sample in samples} == {22182148.0 / INT16_SCALE}
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    picture = write_pair_folder(tmp_path / "set") / "1_out.png"
+    records = load_splits(str(tmp_path / "set"), tmp_path / "cache")["train"]
+    cut(picture)
+    with pytest.raises(UserError, match=f"^{picture}: can't read this picture"):
+        read_samples(records, None)
+    assert len(read_samples(records.select([0, 2]), None)) == 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "LA", "P", "I;16"])
+def test_a_picture_of_any_mode_is_trained_on_as_it_sounds(mode):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = Image.fromarray(grey).convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.fromarray(np.tril(np.full((16, 16), 255, np.uint8))))
+        grey = np.where(np.tril(np.ones((16, 16), bool)), grey, 255)
+    pixels = picture_pixels(image).numpy()
+    assert (pixels == grey_levels(image)).all()
+    assert mode == "1" or (pixels == grey).all()

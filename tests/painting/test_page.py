@@ -1,0 +1,82 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import RATE
+from test_results import record
+
+from riffusion.painting import page, results
+from riffusion.spectrogram import SpectrogramConverter
+
+
+def test_what_people_write_is_shown_and_never_run():
+    content = record() | {"prompt": "<script>alert(1)</script>", "title": 'a "b" & <i>c</i>', "sample": 'a"b #1 50%?'}
+    html = page.samples_page([content], results.summary([content]))
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "a &quot;b&quot; &amp; &lt;i&gt;c&lt;/i&gt;" in html
+    assert 'src="a%22b%20%231%2050%25%3F/input.wav"' in html
+
+
+def test_the_page_needs_nothing_but_the_folder():
+    content = record()
+    html = page.samples_page([content], results.summary([content]))
+    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert {"song/input.wav", "song/stem.png", "song/comparison.webp"} <= set(sources)
+    assert not [source for source in sources if source.startswith(("http", "/", "data"))]
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_the_task_is_a_badge_beside_the_instruction():
+    content = record() | {"task": "extract"}
+    assert '<span class="task">extract</span> add a vocal</p>' in page.samples_page([content], [])
+    earlier = record()
+    earlier["settings"] |= {"task": "remove"}
+    assert '<span class="task">remove</span> add a vocal</p>' in page.samples_page([earlier], [])
+
+
+@pytest.mark.parametrize("pitch", [220, 1760, 7040])
+def test_a_pitch_is_where_the_axis_says(pitch):
+    time = np.arange(RATE) / RATE
+    tone = torch.from_numpy(np.sin(2 * np.pi * pitch * time).astype(np.float32))[None]
+    mel = SpectrogramConverter().mel_amplitudes_from_waveform(tone)[0, :, 50].numpy()
+    row = 511 - int(mel.argmax())
+    places = {label: place for place, label in page.pitch_ticks(0, 10000)}
+    assert 512 * places[f"{pitch} Hz"] / 100 == pytest.approx(row + 0.5, abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first", "last"), [(5.11, "0 s", "4 s"), (30, "0 s", "25 s"), (180, "0:00", "2:30")]
+)
+def test_a_time_is_where_the_axis_says(seconds, first, last):
+    ticks = page.time_ticks(seconds)
+    assert ticks[0] == (0, first)
+    assert 5 <= len(ticks) <= page.MOST_TICKS + 1
+    assert ticks[-1][1] == last
+    places = [place for place, _ in ticks]
+    assert np.diff(places) == pytest.approx(places[1])
+    assert max(places) < 100
+
+
+def test_a_silent_answer_has_no_figure_and_no_verdict_is_no_badge():
+    content = record(**{"edit performed": "-", "stem level dB": None})
+    html = page.samples_page([content], results.summary([content]))
+    assert "<p>1 sample</p>" in html
+    assert "<td>-</td>" in html
+    assert 'class="verdict' not in html
+
+
+def test_a_page_says_what_its_verdict_measures_and_each_column_once():
+    content = record()
+    html = page.samples_page([content], results.summary([content]))
+    assert "1 of 1 edits performed (by level, activity and sound)" in html
+    assert html.count("<dt>performed %</dt>") == html.count("<dt>active %</dt>") == 1
+    assert "sounds like what was asked for" in html
+
+
+def test_settings_are_shown_to_the_last_digit():
+    content = record()
+    content["settings"]["guidance_rescale"] = 0.1234
+    assert "<td>0.1234</td>" in page.samples_page([content], results.summary([content]))

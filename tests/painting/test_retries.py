@@ -1,0 +1,50 @@
+from riffusion.diffusion.sampling import Settings
+from riffusion.painting.metrics import Edit, Measured, Voicing
+from riffusion.painting.retries import Tried, best, is_settled, plan_rounds
+from riffusion.painting.timbre import Timbre
+
+SETTINGS = Settings(guidance_scale=2.0, image_guidance_scale=3.0, num_inference_steps=20, seed=0)
+
+
+def tried(
+    number: int,
+    performed: bool,
+    voiced: float,
+    active: float,
+    task: str = "add",
+    prompt: str = "add a vocal",
+    overtones: float = 0.9,
+) -> Tried:
+    attempt = plan_rounds(SETTINGS, 9, 0)[0][number]
+    heard = Measured(Edit(0.0, active, performed), Voicing(voiced, 440.0), Timbre(overtones, 20.0, 0.1))
+    return Tried(attempt, task, prompt, heard)
+
+
+def test_retries_take_new_noise_then_more_text_then_less_image():
+    candidates, *retries = plan_rounds(SETTINGS, candidates=3, retries=4)
+    assert [attempt.settings for attempt in candidates] == [SETTINGS] * 3
+    scales = [(one.settings.guidance_scale, one.settings.image_guidance_scale) for (one,) in retries]
+    assert scales == [(2.0, 3.0), (3.0, 3.0), (3.0, 2.0), (3.0, 2.0)]
+    noises = [attempt.noise_name("song") for attempts in (candidates, *retries) for attempt in attempts]
+    assert len(set(noises)) == 7
+    assert noises[0] == plan_rounds(SETTINGS, 1, 0)[0][0].noise_name("song") == "song"
+
+
+def test_the_best_is_performed_then_sung_then_heard():
+    assert best([tried(0, False, 0.9, 0.9), tried(1, True, 0.2, 0.3)]).attempt.number == 1
+    assert best([tried(0, True, 0.2, 0.9), tried(1, True, 0.6, 0.5)]).attempt.number == 1
+    drums = [tried(0, True, 0.2, 0.9, prompt="add drums"), tried(1, True, 0.6, 0.5, prompt="add drums")]
+    assert best(drums).attempt.number == 0
+    whistles = tried(0, True, 0.9, 0.9, overtones=0.2)
+    assert not whistles.performed
+    assert best([whistles, tried(1, True, 0.3, 0.3)]).attempt.number == 1
+    assert best([tried(0, True, 0.5, 0.5), tried(1, True, 0.5, 0.5)]).attempt.number == 0
+    assert best([tried(0, True, 0.5, 0.5, "keep"), tried(1, False, 0.0, 0.05, "keep")]).attempt.number == 1
+
+
+def test_only_what_failed_is_painted_again():
+    assert not is_settled([tried(0, False, 0.9, 0.9)])
+    assert is_settled([tried(0, False, 0.9, 0.9), tried(1, True, 0.2, 0.3)])
+    assert is_settled([tried(0, False, 0.9, 0.9, "remove")])  # of that there is no verdict
+    assert is_settled([tried(0, False, 0.9, 0.05, "keep")])
+    assert not is_settled([tried(0, True, 0.9, 0.9, "keep")])

@@ -1,0 +1,77 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import diffusers
+import pytest
+
+from riffusion.util import runtime
+from riffusion.util.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def refuse(_: None) -> int:
+    raise UserError("song.wav: is\nbad")
+
+
+def run_out(_: None) -> int:
+    raise MemoryError
+
+
+def interrupt(_: None) -> int:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("main", "code", "said"),
+    [
+        (refuse, 2, "error: song.wav: is bad"),
+        (run_out, 2, "error: MemoryError"),
+        (interrupt, 130, "interrupted: "),
+        (lambda _: Path("/no/where").mkdir(), 2, "error: /no/where: No such file or directory"),
+        (lambda _: len(Path("x" * 300).read_text()), 2, "error: xxx"),
+        (lambda _: 1, 1, ""),
+    ],
+)
+def test_a_failure_of_the_system_is_one_line(capfd, monkeypatch, main, code, said):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    with pytest.raises(SystemExit) as ending:
+        runtime.run_script(main, None)
+    told = capfd.readouterr().err
+    assert ending.value.code == code
+    assert told.startswith(said)
+    assert told.count("\n") == bool(said)
+
+
+def test_two_runs_are_not_at_work_in_one_folder(tmp_path):
+    with runtime.only_run(tmp_path / "lock"):
+        with pytest.raises(UserError, match=f"{tmp_path}: another run"), runtime.only_run(tmp_path / "lock"):
+            pass
+        with runtime.only_run(tmp_path / "other"):
+            pass
+    with runtime.only_run(tmp_path / "lock"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_told_to_anybody(tmp_path):
+    script = """
+import huggingface_hub.constants, numpy
+from riffusion.pairs.features import measure_pitch
+measure_pitch(numpy.zeros(44100, numpy.float32), 44100)
+assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+"""
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    home.mkdir(), scratch.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "HF_", "XDG_"))}
+    environment = kept | {"HOME": str(home), "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)
+    assert not [path for path in home.rglob("*") if path.is_file()]
+    subprocess.run([sys.executable, "-c", script], env=environment | {"HOME": "/dev/null"}, check=True, timeout=120)
+    assert not list(scratch.rglob("*.ses"))
+    assert not datasets.config.HF_UPDATE_DOWNLOAD_COUNTS  # which was imported before riffusion
+    assert "telemetry/off" in diffusers.utils.hub_utils.http_user_agent()
