@@ -61,7 +61,8 @@ from riffusion.util import figures, files, names, tables
 from riffusion.util.disk_space import require_room, writing
 from riffusion.util.distributed import Share, this_share
 from riffusion.util.errors import UserError, own_failure
-from riffusion.util.runtime import PRECISIONS, Help, choose_dtype, hide_library_progress, run_script, torch_device
+from riffusion.util.flags import PRECISIONS, Help, torch_device
+from riffusion.util.runtime import choose_dtype, hide_library_progress, run_script
 
 LOSSLESS = ("wav", "flac")
 COMPARISON = "comparison.webp"

@@ -46,7 +46,8 @@ from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.util import figures, files, names, tables
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError, own_failure
-from riffusion.util.runtime import Help, keep_freed_memory, only_run, run_script, torch_device
+from riffusion.util.flags import Help, torch_device
+from riffusion.util.runtime import keep_freed_memory, only_run, run_script
 
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
 SONG_FILE = "song.json"  # written last: a song that has it is finished

@@ -32,7 +32,8 @@ from riffusion.training.examples import Draws, TrainingExamples, crop_columns
 from riffusion.util import files, hub
 from riffusion.util.distributed import PATIENCE, any_process, catch_sigterm, ignore_sigterm
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, at_least, probability, run_script
+from riffusion.util.flags import Help, at_least, probability
+from riffusion.util.runtime import run_script
 
 SCHEDULES = [kind.value for kind in SchedulerType if kind is not SchedulerType.PIECEWISE_CONSTANT]
 UNSHARED = ["training.json", "checkpoint-*", "originals-*", "edits-*", "changes-*", "texts-*", "logs/*", "validation/*"]

@@ -32,7 +32,8 @@ from riffusion.pairs.picture_file import verify_checksums
 from riffusion.util import files, hub, tables
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 REPO_ID = "musdb18-spec-pix2pix"
 TEXTS = ("original_prompt", "edit_prompt", "edited_prompt")

@@ -59,7 +59,8 @@ from riffusion.pairs import stems
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.tasks import Edit, apply_edit
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 RETRIES = 3
 JUDGED_STEMS = ("bass", "drums", "other", "vocals")

@@ -43,7 +43,8 @@ from riffusion.painting.long_song import Painter
 from riffusion.painting.results import summarise
 from riffusion.spectrogram import SpectrogramConverter
 from riffusion.util import files
-from riffusion.util.runtime import Help, choose_dtype, keep_freed_memory, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import choose_dtype, keep_freed_memory, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_SLOW = "rms from the slow one's, grey levels"

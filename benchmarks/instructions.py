@@ -33,7 +33,8 @@ from riffusion.pairs.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER
 from riffusion.pairs.pair import METADATA
 from riffusion.pairs.task_words import read_task
 from riffusion.util import files, tables
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 CLIP_SAMPLES = 225351
 TOLERANCE = 0.05  # of a value (of a density one note), for a clip that was read and cut in another way

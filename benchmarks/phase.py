@@ -47,7 +47,8 @@ from riffusion.pairs import stems
 from riffusion.phase import painted_stem
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, mel_filters
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, keep_freed_memory, run_script, torch_device
+from riffusion.util.flags import Help, torch_device
+from riffusion.util.runtime import keep_freed_memory, run_script
 
 PARAMS = SpectrogramParams()
 RATE = PARAMS.sample_rate

@@ -40,7 +40,8 @@ from riffusion.pairs import stems
 from riffusion.pairs.clips import cut_clips
 from riffusion.pairs.pair import METADATA, Pair, write_records
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 CLIP_SAMPLES = 225351
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)

@@ -38,7 +38,8 @@ from tqdm import tqdm
 
 from riffusion.util import files
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 SLACK_SECONDS = 0.25  # between what is heard and what the referee hears: codecs' delays, and ends of containers
 LOUDNESS_SLACK = 0.25  # share of the loudest frame

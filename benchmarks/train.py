@@ -44,7 +44,8 @@ from riffusion.diffusion import model
 from riffusion.pairs.dataset import load_splits
 from riffusion.training.checkpoints import all_whole
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 DROPOUT = 0.05

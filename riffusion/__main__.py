@@ -31,7 +31,8 @@ from riffusion.spectrogram import ExifTags, SpectrogramParams, mel_filters
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
 from riffusion.util.files import make_folder
-from riffusion.util.runtime import Help, run_script, torch_device
+from riffusion.util.flags import Help, torch_device
+from riffusion.util.runtime import run_script
 
 AUDIO_TO_IMAGE = """Draw a sound as Riffusion's picture.
 

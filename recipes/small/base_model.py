@@ -28,7 +28,8 @@ from riffusion.pairs import instructions
 from riffusion.pairs.pair import METADATA
 from riffusion.util import files
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 UNETS = {8: (2, (64, 128, 192, 256)), 16: (1, (96, 160, 256))}  # by latent factor: levels without attention, widths
 GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled with

@@ -24,7 +24,8 @@ from riffusion.audio import load_audio
 from riffusion.pairs import stems
 from riffusion.util import files
 from riffusion.util.errors import UserError
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 RATE = 44100
 BACKING = ("drums", "bass", "other")

@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from riffusion.pairs import stems
 from riffusion.pairs.features import median_f0, pitch_detector
 from riffusion.util import files
-from riffusion.util.runtime import Help, run_script
+from riffusion.util.flags import Help
+from riffusion.util.runtime import run_script
 
 RATE = 44100
 REGISTERS = {"low": 150.0, "high": 600.0}  # median pitch in Hz, or as near to it as octaves lead

@@ -1,74 +1,33 @@
 """The process around a script: how it starts, and how it ends."""
 
-import argparse
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-import datasets
-import diffusers
-import torch
-import transformers
 from filelock import FileLock, Timeout
 
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError, one_line
+from riffusion.util.flags import PRECISIONS
 from riffusion.util.streams import guard_streams
 
-Args = TypeVar("Args")
+if TYPE_CHECKING:
+    import torch
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Args = TypeVar("Args")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-class Help(argparse.RawDescriptionHelpFormatter):
-    """Help that shows the default of every flag that has one, unless its text already says what the default means."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text, default = action.help or "", action.default
-        if action.nargs == 0 or action.required or default in (None, argparse.SUPPRESS) or "default" in text:
-            return text
-        shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
-        return f"{text} (default: {shown.replace('%', '%%') or 'none'})"
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """An integer that isn't below `least`, for argparse's `type`."""
-
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, not {value}")
-        return value
-
-    parse.__name__ = "int"  # argparse's word for what isn't one
-    return parse
-
-
-def probability(text: str) -> float:
-    """A number from 0 to 1, for argparse's `type`."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {value}")
-    return value
-
-
-def torch_device(name: str) -> torch.device:
-    """A torch device for argparse's `type`: a name that torch doesn't know, or a GPU that isn't there, is refused."""
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(f"no such device here: {name}") from error
-
-
-def choose_dtype(device: torch.device, precision: str | None) -> torch.dtype:
+def choose_dtype(device: "torch.device", precision: str | None) -> "torch.dtype":
     """A model's dtype. Without `precision` bfloat16 where the device computes in it; elsewhere it would be emulated."""
+    import torch
+
     if precision is not None:
-        return PRECISIONS[precision]
+        return getattr(torch, PRECISIONS[precision])
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     able = torch.cpu.get_capabilities()
@@ -78,6 +37,10 @@ def choose_dtype(device: torch.device, precision: str | None) -> torch.dtype:
 
 def hide_library_progress() -> None:
     """No progress bars and no advice from the libraries."""
+    import datasets
+    import diffusers
+    import transformers
+
     datasets.disable_progress_bars()
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
