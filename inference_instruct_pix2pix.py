@@ -34,14 +34,8 @@ from tqdm import tqdm
 from riffusion import audio
 from riffusion.diffusion import model
 from riffusion.diffusion.encode import unread_text
-from riffusion.diffusion.sampling import (
-    DEFAULT_SCHEDULER,
-    DEFAULT_STEPS,
-    SCHEDULERS,
-    Settings,
-    choose_settings,
-    edit_images,
-)
+from riffusion.diffusion.sampling import Settings, choose_settings, edit_images
+from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, SCHEDULERS
 from riffusion.image import image_from_spectrogram, save_png
 from riffusion.painting import columns, results
 from riffusion.painting.dataset_items import OUTSIDE, Sample, Sounding, read_samples

@@ -51,7 +51,8 @@ from held_out import (
 from judges import Harmony, StemJudge, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
 
 from riffusion.diffusion import model
-from riffusion.diffusion.sampling import DEFAULT_SCHEDULER, DEFAULT_STEPS, SCHEDULERS, Settings, choose_settings
+from riffusion.diffusion.sampling import Settings, choose_settings
+from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, SCHEDULERS
 from riffusion.painting.dataset_items import Sounding
 from riffusion.painting.long_song import Painter, Region, open_view
 from riffusion.painting.metrics import SOUNDS_LIKE

@@ -31,13 +31,8 @@ from held_out import control_answers, held_out_samples, paint, sound_inputs
 from real_size import matrix_rate, real_size_model, unet_flops
 
 from riffusion.diffusion import model
-from riffusion.diffusion.sampling import (
-    DEFAULT_SCHEDULER,
-    DEFAULT_STEPS,
-    choose_settings,
-    edit_images,
-    sample_generator,
-)
+from riffusion.diffusion.sampling import choose_settings, edit_images, sample_generator
+from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS
 from riffusion.painting.dataset_items import Sample
 from riffusion.painting.long_song import Painter
 from riffusion.painting.results import summarise

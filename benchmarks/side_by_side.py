@@ -21,15 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from held_out import held_out_pairs, load_painter, read_target, spread_over_songs
 
 from riffusion.diffusion import model
-from riffusion.diffusion.sampling import (
-    DEFAULT_SCHEDULER,
-    DEFAULT_STEPS,
-    SCHEDULERS,
-    Settings,
-    choose_settings,
-    edit_images,
-    reconstruct_images,
-)
+from riffusion.diffusion.sampling import Settings, choose_settings, edit_images, reconstruct_images
+from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, SCHEDULERS
 from riffusion.painting.dataset_items import Sample
 from riffusion.painting.long_song import Painter
 from riffusion.util import figures, files

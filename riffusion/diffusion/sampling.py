@@ -6,13 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    SchedulerMixin,
-    UniPCMultistepScheduler,
-)
 from diffusers import StableDiffusionInstructPix2PixPipeline as Pipeline
 from diffusers.models.attention_processor import SlicedAttnProcessor
 from PIL import Image
@@ -21,11 +14,10 @@ from tqdm import tqdm
 
 from riffusion.diffusion.encode import encode_originals, encode_texts, latent_factor, picture_pixels, tokenize
 from riffusion.diffusion.model import ModelFacts
+from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, STOCHASTIC, make_scheduler
 from riffusion.diffusion.windows import Canvas, hat
 from riffusion.image import colours
 from riffusion.util.errors import UserError
-
-DEFAULT_SCHEDULER, DEFAULT_STEPS = "unipc", 9  # as near to 100 steps of DDIM as 20 of its own are
 
 
 @dataclass(frozen=True)
@@ -147,7 +139,7 @@ def sample(
     latents = torch.stack(noise).to(device) * scheduler.init_noise_sigma
     texts = tokenize(pipeline, [*prompts, settings.negative_prompt])
     states = encode_texts(pipeline.text_encoder, texts)["text"].to(pipeline.unet.dtype)
-    drawing = {"generator": generators} if settings.scheduler in DRAWING else {}
+    drawing = {"generator": generators} if settings.scheduler in STOCHASTIC else {}
     for step, time in enumerate(scheduler.timesteps):
         noisy = scheduler.scale_model_input(latents, time)
         branches = branch_weights(settings, step / len(scheduler.timesteps))
@@ -253,24 +245,3 @@ def guided_prediction(
         spread, wanted = (values.std(dim=(1, 2, 3), keepdim=True) for values in (guided, predictions[0]))
         guided = guided * torch.lerp(torch.ones_like(spread), wanted / spread, rescale)
     return guided
-
-
-SCHEDULERS = {
-    "ddim": DDIMScheduler,  # arXiv 2010.02502
-    "dpm++": DPMSolverMultistepScheduler,  # arXiv 2211.01095, second order
-    "unipc": UniPCMultistepScheduler,  # arXiv 2302.04867
-    "euler_a": EulerAncestralDiscreteScheduler,  # draws new noise at every step
-}
-DRAWING = ("euler_a",)
-
-
-def make_scheduler(model_scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
-    """A solver of `SCHEDULERS` over the noise that a model was trained with, which its own scheduler knows.
-
-    The model's own is taken as it is. Others begin at pure noise, where a model's "leading" steps would leave it out
-    (arXiv 2305.08891).
-    """
-    kind = SCHEDULERS[name]
-    if isinstance(model_scheduler, kind):
-        return model_scheduler
-    return kind.from_config(model_scheduler.config, timestep_spacing="trailing")

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Subset
 from riffusion import audio
 from riffusion.diffusion.loss import Objective, example_losses
 from riffusion.diffusion.model import ModelFacts, Parts, pipeline_from_parts
-from riffusion.diffusion.sampling import DEFAULT_STEPS, choose_settings, edit_images
+from riffusion.diffusion.sampling import choose_settings, edit_images
+from riffusion.diffusion.schedulers import DEFAULT_STEPS
 from riffusion.image import SpectrogramImageConverter
 from riffusion.pairs.dataset import read_pair_picture
 from riffusion.spectrogram import max_value_from_exif

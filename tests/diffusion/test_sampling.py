@@ -7,14 +7,8 @@ import torch
 from diffusers.models.attention_processor import SlicedAttnProcessor
 
 from riffusion.diffusion import model
-from riffusion.diffusion.sampling import (
-    SCHEDULERS,
-    Settings,
-    branch_weights,
-    guided_prediction,
-    sample,
-    sample_generator,
-)
+from riffusion.diffusion.sampling import Settings, branch_weights, guided_prediction, sample, sample_generator
+from riffusion.diffusion.schedulers import SCHEDULERS
 from riffusion.diffusion.windows import lay_windows
 from riffusion.util.errors import UserError
 
