@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from riffusion.audio import FORMATS, load_audio, to_integers, write_integers
+from riffusion.audio import format_of, load_audio, to_integers, write_integers
 from riffusion.image import SpectrogramImageConverter, save_png
 from riffusion.spectrogram import ExifTags, SpectrogramParams, mel_filters
 from riffusion.util.disk_space import writing
@@ -278,8 +278,8 @@ def sound_of(image: Image.Image, params: SpectrogramParams, max_value: float, de
 def save_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
     """Write float32 (channels, samples) in [-1, 1] as the name's ending says: 16 bits, or Ogg Vorbis."""
     encoded = io.BytesIO()  # libsndfile doesn't always tell that a disk is full
-    kind, subtype = FORMATS[path.suffix[1:].lower()]
-    with soundfile.SoundFile(encoded, "w", rate, len(waveform), subtype or "PCM_16", format=kind) as file:
+    chosen = format_of(path)
+    with soundfile.SoundFile(encoded, "w", rate, len(waveform), chosen.subtype(16), format=chosen.kind) as file:
         write_integers(file, to_integers(waveform), 16)
     with writing(path, encoded.getbuffer().nbytes):
         path.write_bytes(encoded.getbuffer())

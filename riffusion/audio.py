@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,35 @@ from riffusion.util.errors import UserError
 MOST_SAMPLE = 2.0**32  # of floats: integers of 32 bits are smaller, and spectra of what isn't larger fit into float32
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 Mix = Callable[[np.ndarray, int], np.ndarray]
-FORMATS = {"wav": ("WAV", None), "flac": ("FLAC", None), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How libsndfile writes a format: its names for it and for its encoding, and the sample rates in Hz it can hold.
+
+    Without an encoding it holds integers of as many bits as are asked for and is lossless; without rates, any rate.
+    """
+
+    kind: str
+    encoding: str | None = None
+    rates: tuple[int, ...] = ()
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every sample comes back as it was written."""
+        return self.encoding is None
+
+    def subtype(self, bits: int) -> str:
+        """libsndfile's name for its encoding of samples of so many bits."""
+        return self.encoding or f"PCM_{bits}"
+
+
+FORMATS = {  # by the ending of a file's name
+    "wav": Format("WAV"),
+    "flac": Format("FLAC"),
+    "ogg": Format("OGG", "VORBIS"),
+    "mp3": Format("MP3", "MPEG_LAYER_III", MP3_RATES),
+}
 
 
 @contextmanager
@@ -164,16 +193,16 @@ def save_wav(path: Path, samples: np.ndarray, rate: int, bits: int = 16) -> None
 def open_output(
     path: Path, rate: int, channels: int, bits: int = 16, tags: dict[str, str] | None = None
 ) -> soundfile.SoundFile:
-    """An audio file to write, of the format that its ending names, of `FORMATS`; ogg and mp3 have no bits to choose.
+    """An audio file to write, in that one of `FORMATS` which its ending names; lossy ones have no bits to choose.
 
     `tags` are those of `carried_tags`; an mp3 file gets them by `finish_output`. Raises UserError if the format can't
     hold such a signal.
     """
-    kind, subtype = FORMATS[path.suffix[1:].lower()]
-    subtype = subtype or f"PCM_{bits}"
+    chosen = format_of(path)
+    kind, subtype = chosen.kind, chosen.subtype(bits)
     try:
-        if kind == "MP3" and rate not in MP3_RATES:  # the encoder would take another, and not say so
-            raise ValueError("mp3 has no such sample rate")
+        if chosen.rates and rate not in chosen.rates:  # the encoder would take another, and not say so
+            raise ValueError(f"{kind.lower()} has no such sample rate")
         file = soundfile.SoundFile(os.fsencode(path), "w", rate, channels, subtype, format=kind)
     except (soundfile.LibsndfileError, ValueError) as error:
         what = f"{channels} channel{'s' * (channels > 1)} of {rate} Hz as {kind} {subtype}"
@@ -185,9 +214,14 @@ def open_output(
     return file
 
 
+def format_of(path: Path) -> Format:
+    """The format that a file's name ends in."""
+    return FORMATS[path.suffix[1:].lower()]
+
+
 def finish_output(path: Path, tags: dict[str, str]) -> None:
     """Write into a closed output file what `open_output` can't."""
-    if FORMATS[path.suffix[1:].lower()][0] == "MP3" and tags:
+    if format_of(path).kind == "MP3" and tags:
         id3.put_before(path, tags)
 
 

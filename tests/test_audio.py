@@ -14,22 +14,43 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
-def test_libsndfile_formats_load(tmp_path, suffix):
+def chirp(seconds: float = 1.0, rate: int = 44100) -> np.ndarray:
+    """Two channels that differ, (2, samples): rising tones, which agree with themselves at one place only."""
+    time = np.arange(round(seconds * rate)) / rate
+    return np.stack([0.4 * np.sin(2 * np.pi * (start + 900 * time) * time) for start in (200, 500)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_lossless_formats_load_to_the_last_bit(tmp_path, suffix):
+    path, samples = tmp_path / f"song{suffix}", audio.to_integers(noise(2, 44100))
+    soundfile.write(path, samples.T.astype(np.int16), 44100)
+    loaded, rate = audio.load_audio(path)
+    assert (loaded.dtype, loaded.shape, rate) == (np.float32, (2, 44100), 44100)
+    assert (loaded * 32768 == samples).all()
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".mp3"])
+def test_lossy_formats_load_what_was_written_and_where_it_was(tmp_path, suffix):
     path = tmp_path / f"song{suffix}"
-    soundfile.write(path, 0.1 * noise(44100, 2), 44100)
+    soundfile.write(path, chirp().T, 44100)
     loaded, rate = audio.load_audio(path)
     assert (loaded.dtype, loaded.shape[0], rate) == (np.float32, 2, 44100)
-    assert abs(loaded.shape[1] - 44100) < 3000
+    assert abs(loaded.shape[1] - 44100) <= 1152  # an mp3 ends with a whole frame
+    middle = slice(2000, 40000)
+    assert np.abs(loaded[:, middle] - chirp()[:, middle]).max() < 0.03
+    late = np.abs(np.roll(loaded, 1, axis=1)[:, middle] - chirp()[:, middle]).max()
+    assert late > 0.04  # a single sample off is seen
 
 
 def test_other_formats_go_through_ffmpeg(tmp_path):
-    ffmpeg.put_ffmpeg_on_path()
-    audio.save_wav(tmp_path / "song.wav", 0.1 * noise(1, 44100), 44100)
-    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "song.wav", tmp_path / "song.m4a"]
+    audio.save_wav(tmp_path / "song.wav", chirp()[:1], 44100)
+    command = [ffmpeg.binaries()[0], "-v", "error", "-i", tmp_path / "song.wav", "-b:a", "192k", tmp_path / "song.m4a"]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     loaded, rate = audio.load_audio(tmp_path / "song.m4a", sample_rate=22050)
-    assert (loaded.shape[0], rate) == (1, 22050)
+    assert (loaded.dtype, loaded.shape[0], rate) == (np.float32, 1, 22050)
+    assert abs(loaded.shape[1] - 22050) <= 1024
+    middle = slice(1000, 20000)
+    assert np.abs(loaded[:, middle] - chirp(rate=22050)[:1, middle]).max() < 0.02
 
 
 def test_bad_files_are_named(tmp_path):

