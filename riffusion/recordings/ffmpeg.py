@@ -27,6 +27,7 @@ class Stream:
     """What ffprobe says of an audio stream: `bits` keep all it holds, `codec` is a wav's that does, and `seconds` are
     None where the container doesn't know them."""
 
+    source_codec: str
     codec: str
     bits: int
     rate: int
@@ -103,6 +104,7 @@ def read_stream(told: dict, container: dict) -> Stream:
         kept = PCM[bits]
     tags = {name.lower(): text for name, text in (told.get("tags", {}) | container.get("tags", {})).items()}
     return Stream(
+        source_codec=codec,
         codec=kept,
         bits=bits,
         rate=int(told.get("sample_rate") or 0),
@@ -131,7 +133,10 @@ def decode(source: Path, outputs: Sequence[tuple[int, Stream, Path]], name: Path
 
     Raises UserError that says `name` if they can't be decoded, last too long, or there is no room.
     """
-    command = [str(binaries()[0]), "-nostdin", "-y", "-v", "error", *CHECKSUMS, "-i", f"file:{source}"]
+    command = [str(binaries()[0]), "-nostdin", "-y", "-v", "error", *CHECKSUMS]
+    for number, stream, _ in outputs:
+        command += decoder_flags(number, stream)
+    command += ["-i", f"file:{source}"]
     for number, stream, path in outputs:
         kept = ["-map", f"0:a:{number}", "-c:a", stream.codec, "-t", str(MOST_SECONDS + 1), "-fs", str(MOST_BYTES)]
         command += [*kept, "-rf64", "auto", "-f", "wav", f"file:{path}"]
@@ -147,6 +152,25 @@ def decode(source: Path, outputs: Sequence[tuple[int, Stream, Path]], name: Path
     if max(sizes) > 0.99 * MOST_BYTES:
         raise UserError(f"{name}: takes more than {MOST_BYTES >> 30} GiB when it is decoded")
     return told
+
+
+def decoder_flags(number: int, stream: Stream) -> list[str]:
+    """Have Opus decoded as libsndfile does it: ffmpeg's own decoder errs in frames that mix Opus's two codecs.
+
+    Streams of more than two channels are left to ffmpeg's decoder: through libopus it reorders channels that have no
+    places (mapping family 255).
+    """
+    if stream.source_codec != "opus" or stream.channels > 2 or not has_libopus():
+        return []
+    return [f"-c:a:{number}", "libopus", f"-request_sample_fmt:a:{number}", "flt"]  # else it rounds to 16 bits
+
+
+@lru_cache
+def has_libopus() -> bool:
+    """Whether this ffmpeg was built with libopus."""
+    asked = [binaries()[0], "-hide_banner", "-h", "decoder=libopus"]
+    run = subprocess.run(asked, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    return run.stdout.startswith(b"Decoder libopus")
 
 
 def english() -> dict[str, str]:

@@ -70,6 +70,16 @@ def test_an_mp3_without_a_length_is_counted(sounds, tmp_path, given, seconds):
     assert recording.faults == ()
 
 
+@pytest.mark.parametrize("given", ["-b:a 24k", "-b:a 20k -application voip -ac 1", "-b:a 96k"])
+def test_opus_is_decoded_as_by_libsndfile(sounds, tmp_path, given):
+    path = tmp_path / "sound.opus"  # of speech-like bit rates in frames of two codecs, where ffmpeg's own decoder errs
+    run_ffmpeg("-i", sounds / "plain.wav", "-c:a", "libopus", *given.split(), path)
+    recording, samples = read(path, tmp_path)
+    expected, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    assert (recording.faults, recording.rate) == ((), rate)
+    np.testing.assert_allclose(samples, expected.T, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["plain.mp3", "plain.ogg", "plain.opus"])
 def test_joined_files_are_read_whole(sounds, tmp_path, name):
     other = tmp_path / f"other-{name}"  # an Ogg stream of another serial number
