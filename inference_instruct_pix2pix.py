@@ -48,7 +48,7 @@ from riffusion.pairs.dataset import held_out_split
 from riffusion.pairs.dataset_check import open_pairs
 from riffusion.pairs.instructions import asked_stem
 from riffusion.pairs.task_words import read_instruction, read_task
-from riffusion.pairs.tasks import SEPARATING, TASKS
+from riffusion.pairs.tasks import TASKS, Task, task_named
 from riffusion.recordings.downmix import mixed_blocks
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.util import figures, files, names, tables
@@ -84,7 +84,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="append",
         help="instruction for --audio, needed there; several give one result each (default: none)",
     )
-    add("--task", choices=TASKS, help="what becomes of the painted stem (default: what the instruction says)")
+    add(
+        "--task",
+        choices=[task.name for task in TASKS],
+        help="what becomes of the painted stem (default: what the instruction says)",
+    )
     add("--without_stem", metavar="STEM", help="of a song in stems (.stem.mp4), leave out this one (default: none)")
     add("--start", type=seconds, default=0.0, metavar="TIME", help="paint from here on, as 75.5 or 1:15.5 (default: 0)")
     add("--end", type=seconds, metavar="TIME", help="stop painting here (default: the song's end)")
@@ -188,7 +192,7 @@ class Job:
     source: InputSong | Sample
     folder: Path
     prompt: str
-    task: str
+    task: Task
     settings: Settings
     recorded: dict[str, object]  # all that shapes the result, as result.json has it
 
@@ -273,7 +277,7 @@ def tell_tasks(jobs: list[Job], args: argparse.Namespace) -> None:
             print(f"task {task}: {prompt!r}")
         doubt = read_instruction(prompt).warning
         if doubt and args.task is None and any(isinstance(job.source, InputSong) for job in jobs):
-            print(f"warning: {prompt!r} is taken for {task!r}: {doubt}; --task says otherwise", file=sys.stderr)
+            print(f"warning: {prompt!r} is taken for {task.name!r}: {doubt}; --task says otherwise", file=sys.stderr)
 
 
 def piped(args: argparse.Namespace) -> bool:
@@ -320,7 +324,8 @@ def find_sources(
     if args.audio is None:
         splits = open_pairs(args.dataset_id, tell=lambda note: args.quiet or print(note))
         records: datasets.Dataset = held_out_split(splits) or next(iter(splits.values()))
-        samples = read_samples(records.select(range(min(args.max_samples, len(records)))), args.task)
+        chosen = records.select(range(min(args.max_samples, len(records))))
+        samples = read_samples(chosen, args.task and task_named(args.task))
         drawn = replace(samples[0].params, num_frames=params.num_frames)
         if drawn != params:
             raise UserError(f"the dataset's pictures use other spectrogram settings than the model: {drawn}, {params}")
@@ -401,11 +406,16 @@ def plan_jobs(
     jobs = []
     for (scales, source, prompt), folder in zip(plans, folders, strict=True):
         own = {"bits": source.bits} if isinstance(source, InputSong) else {"target_sha256": source.target_sha256}
-        task = source.task if isinstance(source, Sample) else args.task or read_task(prompt)
+        task = source.task if isinstance(source, Sample) else task_of_song(prompt, args)
         settings = sampling_settings(scales, facts, args)
-        told = asdict(settings) | {"prompt": prompt, "task": task} | common | own | {"input_sha256": source.sha256}
+        told = asdict(settings) | {"prompt": prompt, "task": task.name} | common | own | {"input_sha256": source.sha256}
         jobs.append(Job(source, folder, prompt, task, settings, told))
     return jobs
+
+
+def task_of_song(prompt: str, args: argparse.Namespace) -> Task:
+    """What becomes of the stem that is painted into a song: as --task says, or else the instruction."""
+    return read_task(prompt) if args.task is None else task_named(args.task)
 
 
 def guidance_grid(args: argparse.Namespace) -> list[tuple[float | None, float | None]]:
@@ -540,7 +550,7 @@ def mix_answer(
     song, folder = job.source, mono_stem.parent
     files = {name: folder / f"{name}.{args.format}" for name in ("input", "painted", "stem")}
     layers = Layers(song.recording, mono_stem, args.start, math.inf if args.end is None else args.end)
-    placement = Placement(args.stem_gain_db, args.pan, song.downmix.signs if job.task in SEPARATING else ())
+    placement = Placement(args.stem_gain_db, args.pan, song.downmix.signs if job.task.takes_from_input else ())
     limited = mix_song(layers, job.task, placement, song.bits, files, song.tags)
     overview = Overview(painter.converter, soundfile.info(os.fsencode(mono)).frames)
     gains = placement.gains(song.channels)
@@ -639,7 +649,7 @@ def save_result(
         "sample": job.folder.name,
         "title": job.source.title,
         "prompt": job.prompt,
-        "task": job.task,
+        "task": job.task.name,
         "measured": kept.measured.row(job.task, asked_stem(job.prompt)) | kept.more,
         "controls": controls or {},
         "kept attempt": kept.attempt.number,
@@ -696,7 +706,7 @@ def result_row(job: Job, record: dict, search: bool) -> dict[str, object]:
 
     The folder is named without those that it is in: with standard input they are gone afterwards.
     """
-    row: dict[str, object] = {"result": job.folder.name, "task": job.task}
+    row: dict[str, object] = {"result": job.folder.name, "task": job.task.name}
     if search:
         row |= results.guidance(record)
     if len(record["attempts"]) > 1:

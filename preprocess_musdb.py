@@ -40,7 +40,7 @@ from riffusion.pairs.clips import FEW_STEMS, Clip, cut_clips
 from riffusion.pairs.pair import METADATA, TARGETS, Pair, write_records
 from riffusion.pairs.pair_images import Pictures, draw_pictures
 from riffusion.pairs.task_words import read_task
-from riffusion.pairs.tasks import TASKS, Edit, Stems, draw_backings, draw_edits
+from riffusion.pairs.tasks import TASKS, Edit, Stems, Task, draw_backings, draw_edits, task_named
 from riffusion.recordings.ffmpeg import put_ffmpeg_on_path
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.util import figures, files, names, tables
@@ -107,7 +107,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument_group("what is asked for").add_argument
     add("--stems", "--gen_stem", nargs="+", metavar="STEM", help="stems to ask for (default: all that a song has)")
-    add("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="what to ask of them (default: all)")
+    tasks = [task.name for task in TASKS]
+    add("--tasks", nargs="+", choices=tasks, default=tasks, help="what to ask of them (default: all)")
     add("--pairs_per_clip", type=int, default=6, help="maximum number of instructions per clip (default: 6)")
     add("--backings_per_clip", type=int, default=2, help="backings per clip; --pairs_per_clip is split among them")
     add(
@@ -434,7 +435,7 @@ def plan_clip(clip: Clip, work: SongWork, rng: random.Random) -> list[tuple[Stem
     not_kept["stems too quiet in a clip"] += len(work.wanted - paintable)
     plan: list[tuple[Stems, list[Edit]]] = []
     left, most = args.pairs_per_clip, math.ceil(args.pairs_per_clip / args.backings_per_clip)
-    backings = draw_backings(sounding, paintable, tuple(args.tasks), args.subset_prob, rng)
+    backings = draw_backings(sounding, paintable, asked_tasks(args), args.subset_prob, rng)
     for backing, offers in itertools.islice(backings, MOST_BACKINGS):
         levels = {edit: clip.level_db(edit, backing) for edit in draw_edits(offers, rng)}
         heard = [edit for edit in levels if not edit.stem or args.min_level_db <= levels[edit] <= args.max_level_db]
@@ -468,8 +469,13 @@ def visible_edits(pictures: Pictures, work: SongWork) -> list[Edit]:
 
 
 def worth_a_backing(edits: list[Edit], args: argparse.Namespace) -> bool:
-    """Whether an edit among them paints, or nothing but "keep" is asked for."""
-    return any(edit.stem for edit in edits) or (bool(edits) and set(args.tasks) == {"keep"})
+    """Whether an edit among them paints, or no task is about a stem."""
+    return any(edit.stem for edit in edits) or (bool(edits) and not any(task.has_stem for task in asked_tasks(args)))
+
+
+def asked_tasks(args: argparse.Namespace) -> tuple[Task, ...]:
+    """The tasks that --tasks names."""
+    return tuple(map(task_named, args.tasks))
 
 
 def make_pair(pictures: Pictures, edit: Edit, prefix: Path, work: SongWork, rng: random.Random) -> Pair:
@@ -486,7 +492,7 @@ def make_pair(pictures: Pictures, edit: Edit, prefix: Path, work: SongWork, rng:
         semitones=clip.semitones,
         backing_stems=", ".join(sorted(backing)),
         painted_stem=edit.stem,
-        task=edit.task,
+        task=edit.task.name,
         target=work.args.target,
         gain=pictures.gain,
         max_value=pictures.max_value,

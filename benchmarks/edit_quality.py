@@ -58,7 +58,7 @@ from riffusion.painting.long_song import Painter, Region, open_view
 from riffusion.painting.metrics import SOUNDS_LIKE
 from riffusion.pairs import stems
 from riffusion.pairs.dataset import load_splits
-from riffusion.pairs.tasks import Edit, apply_edit
+from riffusion.pairs.tasks import ADD, TASKS, Edit, Success, task_named
 from riffusion.util.errors import UserError
 from riffusion.util.flags import Help
 from riffusion.util.runtime import run_script
@@ -116,7 +116,7 @@ class Bench:
     def asked(self, asked: str) -> datasets.Dataset:
         """Pairs that ask to add a stem, of as many songs as there are before a second one of any."""
         facts = zip(self.pairs["task"], self.pairs["painted_stem"], strict=True)
-        rows = [row for row, (task, stem) in enumerate(facts) if (task, stem) == ("add", asked)]
+        rows = [row for row, (task, stem) in enumerate(facts) if (task, stem) == (ADD.name, asked)]
         return self.pairs.select(spread_over_songs(rows, self.pairs["song"])[: self.max_vocals])
 
     @cached_property
@@ -165,8 +165,8 @@ def edit_row(
 ) -> dict[str, object]:
     """One row over the answers to all tasks; `again` are those after retries, `asked` the stems asked for."""
     rate = answers[0].sounding.converter.params.sample_rate
-    adds = [place for place, one in enumerate(answers) if one.task == "add"]
-    keeps = [place for place, one in enumerate(answers) if one.task == "keep"]
+    adds = [place for place, one in enumerate(answers) if one.task.success is Success.NEW_PART]
+    keeps = [place for place, one in enumerate(answers) if one.task.success is Success.SILENCE]
     judged = [place for place, stem in enumerate(asked) if stem in JUDGED_STEMS]
     sung = [place for place in adds if asked[place] == "vocals"]
     named = judge([answers[place].picture for place in judged])
@@ -298,7 +298,7 @@ def hearing_row(name: str, answers: list[Answer], stem: str) -> dict[str, object
     return {
         "answer": name,
         "clips": len(answers),
-        "performed %": percent([one.measured.performed("add", stem) for one in answers]),
+        "performed %": percent([one.measured.is_new_part(stem) for one in answers]),
         "level dB": mean([one.measured.edit.level_db for one in answers]),
         "pitch confidence": mean([confidence(one.stem, rate) for one in answers]),
         "overtones %": 100 * mean([one.measured.timbre.overtone_share for one in answers]),
@@ -332,7 +332,7 @@ def measure_separation(bench: Bench, args: argparse.Namespace) -> Records:
     folders = {song.name: song for song in held_out_songs(args.root_data_dir)}
     records = [one for one in bench.pairs.remove_columns(["original_image", "edited_image"]) if one["song"] in folders]
     rows: Records = []
-    for task in ("remove", "extract"):
+    for task in (task.name for task in TASKS if task.takes_from_input):
         asked = [one for one in records if one["task"] == task][: args.max_vocals]
         if not asked:
             continue
@@ -357,7 +357,8 @@ def separate(record: dict, song: stems.Song, bench: Bench) -> tuple[float, float
     """SI-SDR to the true result of the untouched mix and of the model's result, for a record's clip, in dB."""
     params, painter = bench.painter.converter.params, bench.painter
     backing = frozenset(record["backing_stems"].split(", "))
-    wanted = Edit(record["task"], record["painted_stem"]).result(backing)
+    task = task_named(record["task"])
+    wanted = Edit(task, record["painted_stem"]).result(backing)
     with tempfile.TemporaryDirectory() as folder:
         parts = stems.mix_down(song, params.sample_rate, Path(folder))
         start = round(record["start_seconds"] * params.sample_rate)
@@ -366,9 +367,9 @@ def separate(record: dict, song: stems.Song, bench: Bench) -> tuple[float, float
         soundfile.write(Path(folder) / "mix.wav", mix, params.sample_rate, "FLOAT")
         with open_view(Path(folder) / "mix.wav", Region(0, len(mix)), replace(painter, quiet=True)) as view:
             latents = view.paint(record["edit_prompt"], ["0"], bench.settings[0])
-            view.write_stem(Path(folder) / "stem.wav", latents[0], record["task"])
+            view.write_stem(Path(folder) / "stem.wav", latents[0], task)
         stem, _ = soundfile.read(Path(folder) / "stem.wav", dtype="float32")
-    return si_sdr(mix, true), si_sdr(apply_edit(record["task"], mix, stem), true)
+    return si_sdr(mix, true), si_sdr(task.apply(mix, stem), true)
 
 
 def training_stems(args: argparse.Namespace, kinds: tuple[str, ...]) -> tuple[list, list[str]]:

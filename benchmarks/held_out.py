@@ -18,6 +18,7 @@ from riffusion.painting.metrics import Measured
 from riffusion.painting.retries import plan_rounds
 from riffusion.pairs.dataset import held_out_split, load_splits
 from riffusion.pairs.instructions import asked_stem
+from riffusion.pairs.tasks import Task
 from riffusion.spectrogram import SpectrogramConverter
 from riffusion.util.errors import UserError
 from riffusion.util.runtime import keep_freed_memory
@@ -80,7 +81,7 @@ class Answer:
     song: str = ""  # that the part comes from, if it is another one's
 
     @property
-    def task(self) -> str:
+    def task(self) -> Task:
         """What the sample's instruction asks for."""
         return self.sounding.sample.task
 

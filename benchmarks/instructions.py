@@ -32,6 +32,7 @@ from riffusion.pairs import stems
 from riffusion.pairs.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER_SECOND, REGISTER_HZ, measure_pitch
 from riffusion.pairs.pair import METADATA
 from riffusion.pairs.task_words import read_task
+from riffusion.pairs.tasks import ADD
 from riffusion.util import files, tables
 from riffusion.util.flags import Help
 from riffusion.util.runtime import run_script
@@ -128,7 +129,8 @@ def variety(records: list[dict]) -> dict[str, object]:
         "longest, in words": max(lengths),
         "clips": len(clips),
         "clips where one backing is asked for different stems %": 100 * len(shared) / len(clips),
-        "tasks read from the text %": 100 * float(np.mean([read_task(r["edit_prompt"]) == r["task"] for r in records])),
+        "tasks read from the text %": 100
+        * float(np.mean([read_task(r["edit_prompt"]).name == r["task"] for r in records])),
     }
 
 
@@ -214,7 +216,7 @@ def edges(words: dict[str, str], limits: tuple[float, float]) -> dict[tuple[floa
 
 def picture_changes(records: list[dict]) -> dict[str, object]:
     """Least share of pixels that 200 random parts to add change, from the pictures as they were saved."""
-    added = [record for record in records if record["task"] == "add"]
+    added = [record for record in records if record["task"] == ADD.name]
     shares = []
     for record in random.Random(1).sample(added, min(200, len(added))):
         before, after = (

@@ -25,7 +25,7 @@ from riffusion.image import mel_from_pixels
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.pair import Pair
 from riffusion.pairs.stems import Song, load_stems
-from riffusion.pairs.tasks import Edit
+from riffusion.pairs.tasks import Edit, task_named
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.util.errors import UserError
 
@@ -89,7 +89,7 @@ def test_pictures_show_what_the_record_says(songs, tmp_path, target):
     for record in made:
         start = round(record["start_seconds"] * RATE)
         backing = set(record["backing_stems"].split(", "))
-        edit = Edit(record["task"], record["painted_stem"])
+        edit = Edit(task_named(record["task"]), record["painted_stem"])
         answer = edit.painted() if target == "stem" else edit.result(frozenset(backing))
         for column, names in {"original": backing, "edited": answer}.items():
             shown = decoded(tmp_path / "pairs", record, column)

@@ -17,7 +17,7 @@ from riffusion.pairs.instructions import asked_stem
 from riffusion.pairs.pair import PAIR_PICTURES
 from riffusion.pairs.picture_file import read_picture
 from riffusion.pairs.task_words import read_task
-from riffusion.pairs.tasks import SEPARATING, apply_edit, changed_stem
+from riffusion.pairs.tasks import Task, task_named
 from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, max_value_from_exif
 from riffusion.util.errors import UserError
@@ -34,7 +34,7 @@ class Sample:
     original: Image.Image
     edited: Image.Image
     prompt: str
-    task: str
+    task: Task
     target: str
     song: str = ""
 
@@ -72,11 +72,11 @@ class Sample:
         original, unedited, answer, true = mels
         stem, result = answer, answer
         if target == "mix":
-            stem = np.maximum(changed_stem(self.task, unedited, answer - unedited), 0)
+            stem = np.maximum(self.task.stem_of_change(unedited, answer - unedited), 0)
         else:
-            result = np.maximum(apply_edit(self.task, original, stem), 0)
+            result = np.maximum(self.task.apply(original, stem), 0)
         if self.target == "stem":
-            true = np.maximum(apply_edit(self.task, original, true), 0)
+            true = np.maximum(self.task.apply(original, true), 0)
         return {"original": original, "painted": result, "stem": stem, "target": true}
 
     def known_answers(self, target: str) -> dict[str, tuple[Image.Image, str]]:
@@ -99,7 +99,7 @@ class Sample:
         return float(np.sqrt(np.square(distance[untouched]).mean())) if untouched.any() else 0.0
 
 
-def read_samples(records: datasets.Dataset, task: str | None) -> list[Sample]:
+def read_samples(records: datasets.Dataset, task: Task | None = None) -> list[Sample]:
     """The samples of a dataset. Without `task` a record says what becomes of the painted stem, or its instruction.
 
     Raises UserError if there is none, if one lacks something, or if their pictures aren't all of one size.
@@ -122,7 +122,7 @@ def read_samples(records: datasets.Dataset, task: str | None) -> list[Sample]:
         missing = [column for column, value in {**files, "edit_prompt": record["edit_prompt"]}.items() if value is None]
         if missing:
             raise UserError(f"{name} of the dataset has no {' and no '.join(missing)}")
-        own_task = task or record.get("task") or read_task(record["edit_prompt"])
+        own_task = task or own_or_read_task(record, f"{name} of the dataset")
         pair = [read_picture(file, f"{name} of the dataset: {column}") for column, file in files.items()]
         for picture in pair:
             if picture.size != (samples[0].original if samples else pair[0]).size:
@@ -130,6 +130,19 @@ def read_samples(records: datasets.Dataset, task: str | None) -> list[Sample]:
         facts = record["edit_prompt"], own_task, target, record.get("song") or ""
         samples.append(Sample(name, title, pair[0], pair[1], *facts))
     return samples
+
+
+def own_or_read_task(record: dict, place: str) -> Task:
+    """The task that a record names, or else the one that its instruction asks for. Raises UserError for unknown ones.
+
+    `place` says in errors where the record stands.
+    """
+    if not record.get("task"):
+        return read_task(record["edit_prompt"])
+    try:
+        return task_named(record["task"])
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
 
 
 class Sounding:
@@ -142,14 +155,16 @@ class Sounding:
     def stem(self, before: Image.Image, after: Image.Image, target: str) -> Tensor:
         """The stem (1, samples) that an answer paints; `before` is what a picture of the input is without any edit."""
         mels = self.sample.mel(before), self.sample.mel(after)
-        change = painted_stem(self.converter, self.backing, *mels, target, masking=self.sample.task in SEPARATING).cpu()
+        change = painted_stem(
+            self.converter, self.backing, *mels, target, masking=self.sample.task.takes_from_input
+        ).cpu()
         if target == "stem":
             return change
-        return torch.from_numpy(changed_stem(self.sample.task, self.backing.numpy(), change.numpy()))
+        return torch.from_numpy(self.sample.task.stem_of_change(self.backing.numpy(), change.numpy()))
 
     def result(self, stem: Tensor) -> Tensor:
         """What is heard after the edit (1, samples)."""
-        return torch.from_numpy(apply_edit(self.sample.task, self.backing.numpy(), stem.numpy()))
+        return torch.from_numpy(self.sample.task.apply(self.backing.numpy(), stem.numpy()))
 
     def measured(self, stem: Tensor) -> Measured:
         """What is measured of a stem over this input."""

@@ -18,7 +18,7 @@ from riffusion.diffusion.encode import latent_factor
 from riffusion.diffusion.sampling import Settings, decode, encode_images, reconstruct_images, sample
 from riffusion.diffusion.windows import Canvas, blend_scales, lay_windows
 from riffusion.image import mel_from_pixels, pixels_from_mel, shared_max_value
-from riffusion.pairs.tasks import SEPARATING, changed_stem
+from riffusion.pairs.tasks import Task
 from riffusion.phase import painted_stem
 from riffusion.spectrogram import SpectrogramConverter
 
@@ -84,7 +84,7 @@ class View:
                 painter.pipeline, conditions, prompts, noises, settings, self.columns, painter.batch_size, bar
             )
 
-    def write_stem(self, stem: Path, latents: Tensor, task: str) -> None:
+    def write_stem(self, stem: Path, latents: Tensor, task: Task) -> None:
         """Write the stem that latents (C, h, columns) show, as long as the song and silent outside the painted region.
 
         It is a mono wav of floats at the model's sample rate.
@@ -130,7 +130,7 @@ class View:
             conditions.append(encode_images(self.painter.pipeline, [picture]))
         return torch.cat(conditions), scales
 
-    def sound(self, latents: Tensor, task: str) -> Iterator[np.ndarray]:
+    def sound(self, latents: Tensor, task: Task) -> Iterator[np.ndarray]:
         """What was painted, window by window: float32 (1, samples), one after another up to the region's end.
 
         Each window sounds from the middle of what it shares with the one before; up to there it continues that
@@ -153,12 +153,12 @@ class View:
                 passed = (start - self.frames.starts[number - 1]) * hop
                 prior = change[:, passed : passed + joints[number] - start * hop]
             change = painted_stem(
-                painter.converter, waveform, before, after, painter.target, prior, task in SEPARATING
+                painter.converter, waveform, before, after, painter.target, prior, task.takes_from_input
             ).cpu()
             share = slice(joints[number] - start * hop, joints[number + 1] - start * hop)
             part = change[:, share].numpy()
             if painter.target == "mix":
-                part = changed_stem(task, waveform[:, share].numpy(), part)
+                part = task.stem_of_change(waveform[:, share].numpy(), part)
             missing = joints[number + 1] - joints[number] - part.shape[1]  # less than a frame, after the last one
             yield np.pad(part, ((0, 0), (0, missing)))
 

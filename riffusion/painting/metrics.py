@@ -7,6 +7,7 @@ from swift_f0 import PitchResult
 
 from riffusion.painting.timbre import Timbre, TimbreMeter
 from riffusion.pairs.features import VOICED, pitch_detector
+from riffusion.pairs.tasks import Success, Task
 
 LEVEL_RANGE_DB = (-20.0, 18.0)  # a painted stem against the backing, in its active frames; true parts: -14 to 17
 MIN_ACTIVE_SHARE = 0.1  # of the clip's frames; a few cymbals are a true part
@@ -107,14 +108,18 @@ class Measured:
     voicing: Voicing
     timbre: Timbre
 
-    def performed(self, task: str, stem: str = "") -> bool | None:
-        """The verdict: whether "add" painted a new part, or "keep" none. Of other tasks it can't be told.
+    def performed(self, task: Task, stem: str = "") -> bool | None:
+        """The verdict: whether the task was done, by its own `success`; None where that can't be told.
 
-        A new part has to sound like the `stem` that was asked for, where it is one of `SOUNDS_LIKE`.
+        `stem` is the one that was asked for, "" if that isn't known.
         """
-        if task == "keep":
+        if task.success is Success.SILENCE:
             return self.edit.active_share < MIN_ACTIVE_SHARE
-        return self.edit.performed and self.sounds_like(stem) is not False if task == "add" else None
+        return self.is_new_part(stem) if task.success is Success.NEW_PART else None
+
+    def is_new_part(self, stem: str = "") -> bool:
+        """Whether a new part was painted, which sounds like `stem` where that is one of `SOUNDS_LIKE`."""
+        return self.edit.performed and self.sounds_like(stem) is not False
 
     def sounds_like(self, stem: str) -> bool | None:
         """Whether it sounds like "vocals", "drums" or "bass"; None for other stems. What can't be measured fails."""
@@ -128,7 +133,7 @@ class Measured:
         """Share of voiced frames, each counted by the overtones that stand out in it."""
         return self.voicing.voiced_share * float(np.nan_to_num(self.timbre.overtone_share))
 
-    def row(self, task: str, stem: str = "") -> dict[str, object]:
+    def row(self, task: Task, stem: str = "") -> dict[str, object]:
         """All of it, as tables and results.json name it."""
         return {
             "edit performed": {True: "yes", False: "no", None: "-"}[self.performed(task, stem)],

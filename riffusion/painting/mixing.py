@@ -12,7 +12,7 @@ import soundfile
 from scipy.ndimage import minimum_filter1d
 
 from riffusion import audio
-from riffusion.pairs.tasks import apply_edit, apply_edit_exactly
+from riffusion.pairs.tasks import Task
 from riffusion.recordings.recording import Recording
 from riffusion.util.errors import UserError
 
@@ -82,7 +82,7 @@ class Layers:
 
 
 def mix_song(
-    layers: Layers, task: str, placement: Placement, bits: int, results: dict[str, Path], tags: dict[str, str]
+    layers: Layers, task: Task, placement: Placement, bits: int, results: dict[str, Path], tags: dict[str, str]
 ) -> Limited:
     """Write `results`: "input" as it came, "painted" with the stem and "stem", which is what lies between the two.
 
@@ -103,9 +103,8 @@ def mix_song(
         for original, mono in layers.blocks(bits):
             there = np.arange(place, place + len(mono))
             limited = mono * np.interp(there, (np.arange(len(limits)) + 0.5) * cell, limits).astype(np.float32)
-            painted, fitting, given_up = apply_edit_exactly(
-                task, original, audio.to_integers(gains * limited, bits), bits
-            )
+            stem = audio.to_integers(gains * limited, bits)
+            painted, fitting, given_up = task.apply_to_integers(original, stem, bits)
             cut += given_up
             place += len(mono)
             for name, signal in {"input": original, "painted": painted, "stem": fitting}.items():
@@ -118,19 +117,19 @@ def mix_song(
     return Limited(abs(float(20 * np.log10(limits.min(initial=1)))), float(below.sum() * cell / rate), cut)
 
 
-def backing_changes(results: dict[str, Path], task: str, bits: int) -> int:
+def backing_changes(results: dict[str, Path], task: Task, bits: int) -> int:
     """In how many samples of the written files what `mix_song` promises of the input doesn't hold."""
     changes = 0
     with ExitStack() as stack:
         files = {name: stack.enter_context(audio.open_audio(path)) for name, path in results.items()}
         blocks = {name: audio.integer_blocks(file, bits, BLOCK_SAMPLES) for name, file in files.items()}
         for original, painted, stem in zip(blocks["input"], blocks["painted"], blocks["stem"], strict=True):
-            changes += int(np.count_nonzero(painted != apply_edit(task, original, stem)))
+            changes += int(np.count_nonzero(painted != task.apply(original, stem)))
     return changes
 
 
 def limiter_gains(
-    blocks: Iterator[tuple[np.ndarray, np.ndarray]], gains: np.ndarray, task: str, bits: int, cell: int
+    blocks: Iterator[tuple[np.ndarray, np.ndarray]], gains: np.ndarray, task: Task, bits: int, cell: int
 ) -> np.ndarray:
     """The stem's gain in every cell of `cell` samples, float (cells,): 1 unless the sum would clip there or beside.
 
@@ -140,8 +139,8 @@ def limiter_gains(
     scale = 2.0 ** (bits - 1)
     for original, mono in blocks:
         stem = np.abs(gains * mono)
-        sign = {"add": 1, "remove": -1}.get(task, 1) * np.sign(gains * mono)
-        room = 1 - 1 / scale - (0 if task == "extract" else sign * (original / scale))
+        sign = task.sign * np.sign(gains * mono)
+        room = 1 - 1 / scale - (sign * (original / scale) if task.keeps_input else 0)
         need = np.clip(room / np.maximum(stem, 1e-9), 0, 1).min(axis=0)
         rest = np.concatenate([rest, need])
         whole = len(rest) // cell * cell

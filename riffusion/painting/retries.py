@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from riffusion.diffusion.sampling import Settings
 from riffusion.painting import metrics
 from riffusion.pairs.instructions import asked_stem
+from riffusion.pairs.tasks import Success, Task
 
 MORE_TEXT = 1.5  # times the text guidance, from the second retry on
 LESS_IMAGE = 0.5  # of what the image guidance is over 1, from the third retry on
@@ -44,7 +45,7 @@ class Tried:
     """What came of an attempt."""
 
     attempt: Attempt
-    task: str
+    task: Task
     prompt: str
     measured: metrics.Measured
     more: dict[str, object] = field(default_factory=dict)  # measured beside it
@@ -60,10 +61,10 @@ class Tried:
         A part that is sung is one that the instruction calls vocals.
         """
         edit, stem = self.measured.edit, asked_stem(self.prompt)
-        if self.task == "keep":
+        if self.task.success is Success.SILENCE:
             return (-edit.active_share,)
         sung = self.measured.sung_share if stem == "vocals" else 0.0
-        return self.measured.performed("add", stem), edit.performed, sung, edit.active_share, -self.attempt.number
+        return self.measured.is_new_part(stem), edit.performed, sung, edit.active_share, -self.attempt.number
 
     def record(self) -> dict[str, object]:
         """This attempt as results.json tells it."""

@@ -10,6 +10,7 @@ from PIL import Image
 from riffusion import audio
 from riffusion.image import image_from_pixels, pixels_from_mel
 from riffusion.painting.metrics import EditMeter, Measured, SoundMeter
+from riffusion.pairs.tasks import Task
 from riffusion.spectrogram import SpectrogramConverter
 
 BLOCK_FRAMES = 2048  # looked at together: 20 s
@@ -33,7 +34,7 @@ class Overview:
         self,
         song: Path,
         stem: Path,
-        task: str,
+        task: Task,
         start: int = 0,
         end: int | None = None,
         gains: np.ndarray | None = None,
@@ -47,9 +48,7 @@ class Overview:
         """
         mix, spread = (audio.mean_of_channels, 1.0) if gains is None else (signed_mean(gains), power_over_mean(gains))
         rate, hop = self.converter.params.sample_rate, self.converter.params.hop_length
-        sign = {"add": 1.0, "remove": -1.0}.get(task)
-        painted = [0.0, 1.0] if sign is None else [1.0, sign]
-        mixes = torch.tensor([[1.0, 0.0], [0.0, 1.0], painted])
+        mixes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [float(task.keeps_input), float(task.sign)]])
         place = 0  # in frames
         for block, margin in framed_blocks(song, stem, rate, hop, mix):
             mels = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(block), mixes).cpu().numpy()

@@ -140,8 +140,8 @@ def _describe(stems: frozenset[str], style: str) -> str:
 
 
 def _phrase(edit: Edit, facts: dict[str, str], say_prob: float, rng: random.Random) -> str:
-    forms, stem = _templates()["tasks"][edit.task], _stem_forms(edit.stem)
-    verbs = forms["verbs"] + (stem["verbs"] if edit.task == "add" else [])
+    forms, stem = _templates()["tasks"][edit.task.name], _stem_forms(edit.stem)
+    verbs = forms["verbs"] + (stem["verbs"] if edit.task.brings_stem else [])
     text = rng.choice(forms["phrases"]).format(
         opener=rng.choice(_templates()["openers"]) if rng.random() < SAY else "",
         verb=rng.choice(verbs) if verbs else "",

@@ -40,8 +40,8 @@ class Pictures:
         if not edit.stem:
             return 0.0
         before, after = self.mels[self.backing], self.mels[self.answers[edit]]
-        if self.answers[edit] == edit.painted() and edit.task != "extract":
-            after = before + after if edit.task == "add" else np.maximum(before - after, 0)
+        if self.answers[edit] == edit.painted():
+            after = np.maximum(edit.task.apply(before, after), 0)
         pixels = pixels_from_mel(after, self.max_value, self.params.power_for_image)
         return changed_share(np.asarray(self.images[self.backing]), pixels)
 

@@ -29,8 +29,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from riffusion.pairs.tasks import ADD, KEEP, TASKS, Task, task_named
+
 WORDS = Path(__file__).resolve().parents[2] / "prompts" / "task_words.json"
-TAKING = ("remove", "extract")
+TAKING = tuple(task.name for task in TASKS if task.takes_from_input)
 PARTS = (
     "part",
     "parts",
@@ -56,7 +58,7 @@ REWRITTEN = (
 class Reading:
     """The task that an instruction asks for, and what is doubtful about it, if anything is."""
 
-    task: str
+    task: Task
     warning: str = ""
 
 
@@ -74,7 +76,7 @@ class _Phrase:
         return self.article in ("the", "bare") and self.noun in PARTS
 
 
-def read_task(prompt: str) -> str:
+def read_task(prompt: str) -> Task:
     """The task that an instruction asks for; "add" in doubt."""
     return read_instruction(prompt).task
 
@@ -112,14 +114,14 @@ def _decide(said: list[str]) -> Reading:
     if first in ("a part", "new part", "asked") or lacks or described:
         found.add("add")
     if len(found) > 1:
-        return Reading("add", f"it asks for several things ({', '.join(sorted(found))})")
+        return Reading(ADD, f"it asks for several things ({', '.join(sorted(found))})")
     if found == {"change"}:
-        return Reading("add", "parts can be added, removed or extracted, but not changed")
+        return Reading(ADD, "parts can be added, removed or extracted, but not changed")
     if found:
-        return Reading(min(found), "" if found != {"add"} or {"add", "asked"} & {*said} else NO_VERB)
+        return Reading(task_named(min(found)), "" if found != {"add"} or {"add", "asked"} & {*said} else NO_VERB)
     if {"keep", "not", "keep part"} & {*said} and not new:
-        return Reading("keep")
-    return Reading("add", "" if "asked" in said else NO_VERB)
+        return Reading(KEEP)
+    return Reading(ADD, "" if "asked" in said else NO_VERB)
 
 
 NO_VERB = "no verb is recognised in it"

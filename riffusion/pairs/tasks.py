@@ -1,28 +1,116 @@
-"""What an instruction can ask of a clip, and what the answer is made of."""
+"""What an instruction can ask of a clip, and what the result is made of."""
 
 import itertools
 import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
 
-import numpy as np
+from riffusion.util.errors import UserError
 
-from riffusion.audio import add_on_top
-
-TASKS = ("add", "remove", "extract", "keep")
-SEPARATING = ("remove", "extract")  # tasks about a stem that the input holds already
-TASK_WEIGHTS = {"add": 3.0, "remove": 1.0, "extract": 1.0, "keep": 0.5}  # how often each is drawn where all can be
+if TYPE_CHECKING:
+    import numpy as np
 
 Stems = frozenset[str]
 
 
+class Success(Enum):
+    """What has to be heard in a painted stem for its task to count as done."""
+
+    NEW_PART = "a part that the input doesn't have, and that sounds like the stem asked for"
+    SILENCE = "nothing"
+    UNKNOWN = "can't be told without the true stem"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of edit: result = input + sign * stem, without the input where `keeps_input` is False.
+
+    What differs between tasks is told here and nowhere else, but for their words: phrases in prompts/templates.json
+    and verbs in prompts/task_words.json, both by `name`.
+    """
+
+    name: str  # in datasets, results and on command lines
+    weight: float  # how often it is drawn, where every task can be
+    success: Success
+    sign: int = 1  # of the stem in the result
+    keeps_input: bool = True  # whether the input is heard in the result
+    takes_from_input: bool = False  # whether the stem is one that the input holds already; else it is a new one
+    has_stem: bool = True  # whether it is about a stem at all
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def brings_stem(self) -> bool:
+        """Whether its stem is one that the input doesn't hold yet."""
+        return self.has_stem and not self.takes_from_input
+
+    def stems_offered(self, backing: Stems, paintable: Stems) -> Stems:
+        """The stems that it can be asked of; it doesn't take away all that is heard. {""} if it is about none."""
+        if not self.has_stem:
+            return frozenset({""})
+        if self.brings_stem:
+            return paintable - backing
+        return paintable & backing if len(backing) > 1 else frozenset()
+
+    def stems_after(self, backing: Stems, stem: str) -> Stems:
+        """The stems that are heard after the edit."""
+        painted = frozenset({stem} if stem else ())
+        kept = backing if self.keeps_input else frozenset()
+        return kept | painted if self.sign > 0 else kept - painted
+
+    def apply(self, original: "np.ndarray", stem: "np.ndarray") -> "np.ndarray":
+        """What is heard after the edit, or its magnitudes: two arrays of one shape and type, and so is the result."""
+        change = stem if self.sign > 0 else -stem
+        return original + change if self.keeps_input else change
+
+    def apply_to_integers(
+        self, original: "np.ndarray", stem: "np.ndarray", bits: int
+    ) -> "tuple[np.ndarray, np.ndarray, int]":
+        """`apply` to samples of `bits` bits, int64 of one shape; where the result would clip, the stem gives way.
+
+        Returns the result, the stem that it really holds, and in how many samples that gave way.
+        """
+        from riffusion.audio import add_on_top  # flags need the names alone, and at once
+
+        if not self.keeps_input:
+            return self.sign * stem, stem, 0
+        result, change, gave_way = add_on_top(original, self.sign * stem, bits)
+        return result, self.sign * change, gave_way
+
+    def stem_of_change(self, original: "np.ndarray", change: "np.ndarray") -> "np.ndarray":
+        """The stem that an edit is about, from result - input (arrays of one shape): the inverse of `apply`."""
+        made = change if self.keeps_input else original + change
+        return made if self.sign > 0 else -made
+
+
+ADD = Task("add", 3.0, Success.NEW_PART)
+REMOVE = Task("remove", 1.0, Success.UNKNOWN, sign=-1, takes_from_input=True)
+EXTRACT = Task("extract", 1.0, Success.UNKNOWN, keeps_input=False, takes_from_input=True)
+KEEP = Task("keep", 0.5, Success.SILENCE, has_stem=False)
+TASKS = (ADD, REMOVE, EXTRACT, KEEP)
+
+
+def task_named(name: str) -> Task:
+    """The task of a name, as datasets and command lines have it. Raises UserError if there is none."""
+    for task in TASKS:
+        if task.name == name:
+            return task
+    raise UserError(f"{name!r} is none of the tasks {', '.join(map(str, TASKS))}")
+
+
 @dataclass(frozen=True)
 class Edit:
-    """One thing to ask for. "keep" asks for no change and paints no stem: its `stem` is ""."""
+    """One thing to ask for; `stem` is "" where the task is about none."""
 
-    task: str
+    task: Task
     stem: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.stem}".strip()
 
     def painted(self) -> Stems:
         """The stems that a model with target "stem" paints: the stem that comes, goes or stays alone, or nothing."""
@@ -30,67 +118,38 @@ class Edit:
 
     def result(self, backing: Stems) -> Stems:
         """The stems that are heard after the edit; the pictures of target "mix" show them."""
-        if self.task == "extract":
-            return self.painted()
-        return backing - {self.stem} if self.task == "remove" else backing | self.painted()
+        return self.task.stems_after(backing, self.stem)
 
 
-def apply_edit(task: str, original: np.ndarray, stem: np.ndarray) -> np.ndarray:
-    """What is heard after the edit: input + stem, input - stem ("remove") or the stem alone ("extract")."""
-    if task == "extract":
-        return stem
-    return original - stem if task == "remove" else original + stem
-
-
-def apply_edit_exactly(
-    task: str, original: np.ndarray, stem: np.ndarray, bits: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """`apply_edit` of integer samples; also the stem that the result really holds, and how often it had to give way."""
-    if task == "extract":
-        return stem, stem, 0
-    sign = -1 if task == "remove" else 1
-    result, change, limited = add_on_top(original, sign * stem, bits)
-    return result, sign * change, limited
-
-
-def changed_stem(task: str, original: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """The stem that an edit is about, from how it changes the input: the inverse of `apply_edit`."""
-    if task == "extract":
-        return original + change
-    return -change if task == "remove" else change
-
-
-def possible_edits(backing: Stems, paintable: Stems, tasks: tuple[str, ...]) -> list[Edit]:
-    """Every edit that can be asked: stems to add are not in the backing, stems to take away are not all of it."""
-    edits = [Edit("add", stem) for stem in sorted(paintable - backing)]
-    if len(backing) > 1:
-        edits += [Edit(task, stem) for task in SEPARATING for stem in sorted(paintable & backing)]
-    return [edit for edit in [*edits, Edit("keep")] if edit.task in tasks]
+def possible_edits(backing: Stems, paintable: Stems, tasks: tuple[Task, ...]) -> list[Edit]:
+    """Every edit that can be asked, in the order of `TASKS` whatever that of `tasks` is."""
+    offered = [task for task in TASKS if task in tasks]
+    return [Edit(task, stem) for task in offered for stem in sorted(task.stems_offered(backing, paintable))]
 
 
 def draw_edits(edits: list[Edit], rng: random.Random) -> list[Edit]:
     """A random order of `edits` in which the second paints another stem than the first: only the text tells them apart.
 
-    Tasks come by `TASK_WEIGHTS` (Efraimidis and Spirakis 2006: the largest of u ** (1 / weight) comes first).
+    Tasks come by their weights (Efraimidis and Spirakis 2006: the largest of u ** (1 / weight) comes first).
     """
     tasks = [edit.task for edit in edits]
-    keys = {edit: rng.random() ** (tasks.count(edit.task) / TASK_WEIGHTS[edit.task]) for edit in edits}
+    keys = {edit: rng.random() ** (tasks.count(edit.task) / edit.task.weight) for edit in edits}
     first, *others = sorted(edits, key=keys.__getitem__, reverse=True)
     second = next((edit for edit in others if edit.stem != first.stem), None)
     return [first, *sorted(others, key=lambda edit: edit is not second)]
 
 
 def draw_backings(
-    sounding: Stems, paintable: Stems, tasks: tuple[str, ...], subset_prob: float, rng: random.Random
+    sounding: Stems, paintable: Stems, tasks: tuple[Task, ...], subset_prob: float, rng: random.Random
 ) -> Iterator[tuple[Stems, list[Edit]]]:
     """Different backings of a clip with the edits they offer, at random, until no other has an edit that paints
-    (or, where nothing but "keep" is asked, until no other is left).
+    (or, where no task is about a stem, until no other is left).
 
     With `subset_prob` each is any set of stems that sound, else all stems but one that can be painted (all stems where
-    "add" isn't among the tasks).
+    no task brings one).
     """
     backings = _Backings(sounding, paintable, tasks)
-    full = {sounding - {stem} for stem in paintable} if "add" in tasks else {sounding}
+    full = {sounding - {stem} for stem in paintable} if any(task.brings_stem for task in tasks) else {sounding}
     full_ranks = sorted(backings.rank(some) for some in full if backings.offers_some(some))
     drawn: list[int] = []
     while len(drawn) < backings.number:
@@ -110,14 +169,14 @@ def draw_backings(
 
 
 class _Backings:
-    """All backings of a clip that have an edit that paints (all at all, if only "keep" is asked), never listed.
+    """All backings of a clip that have an edit that paints (all at all, if no task is about a stem), never listed.
 
     They are counted from 0, smaller ones first and those of a size as `itertools.combinations` of the sorted names has
     them. Such an order can be entered anywhere, with nothing but binomial coefficients (Knuth, The Art of Computer
     Programming 4A, 7.2.1.3).
     """
 
-    def __init__(self, sounding: Stems, paintable: Stems, tasks: tuple[str, ...]):
+    def __init__(self, sounding: Stems, paintable: Stems, tasks: tuple[Task, ...]):
         self.names, self.paintable, self.tasks = sorted(sounding), paintable, tasks
         self.by_size = [self._count(frozenset(), self.names, size) for size in range(len(self.names) + 1)]
         self.number = sum(self.by_size)
@@ -155,8 +214,9 @@ class _Backings:
         if more < 0 or size == 0:
             return 0
         every = math.comb(len(others), more)
-        adds, takes = "add" in self.tasks, size > 1 and not {*SEPARATING}.isdisjoint(self.tasks)
-        if set(self.tasks) == {"keep"}:
+        adds = any(task.brings_stem for task in self.tasks)
+        takes = size > 1 and any(task.takes_from_input for task in self.tasks)
+        if not any(task.has_stem for task in self.tasks):
             return every
         if not self.paintable or not (adds or takes):
             return 0

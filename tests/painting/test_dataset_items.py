@@ -8,6 +8,7 @@ from riffusion.diffusion.encode import picture_pixels
 from riffusion.image import grey_levels, image_from_spectrogram
 from riffusion.painting.dataset_items import Sample, Sounding, read_samples
 from riffusion.pairs.dataset import load_splits
+from riffusion.pairs.tasks import ADD
 from riffusion.spectrogram import INT16_SCALE, SpectrogramConverter, SpectrogramParams
 from riffusion.util.errors import UserError
 
@@ -20,7 +21,7 @@ def test_riffusions_scale_of_integers_is_no_louder(level):
     waveform = torch.from_numpy(tone(220, 0.64, level))
     mel = converter.mel_amplitudes_from_waveform(waveform).numpy()
     pictures = [image_from_spectrogram(mel * scale, PARAMS) for scale in (1, INT16_SCALE)]
-    samples = [Sample("a", "a", picture, picture, "add a vocal", "add", "mix") for picture in pictures]
+    samples = [Sample("a", "a", picture, picture, "add a vocal", ADD, "mix") for picture in pictures]
     ours, theirs = (sample.mel(sample.original).numpy() for sample in samples)
     np.testing.assert_allclose(theirs, ours, rtol=1e-5)
     sounds = [float(Sounding(sample, converter).backing.square().mean().sqrt()) for sample in samples]
@@ -31,7 +32,7 @@ def test_riffusions_scale_of_integers_is_no_louder(level):
 def test_samples_of_the_original_project(tmp_path):
     records = load_splits(str(write_original_folder(tmp_path / "set")), tmp_path / "cache")["train"]
     samples = read_samples(records, None)
-    assert [(sample.task, sample.target) for sample in samples] == [("add", "mix")] * 3
+    assert [(sample.task, sample.target) for sample in samples] == [(ADD, "mix")] * 3
     assert {sample.max_value for sample in samples} == {22182148.0 / INT16_SCALE}
 
 

@@ -8,6 +8,7 @@ from conftest import RATE, tone
 
 from riffusion import audio
 from riffusion.painting.mixing import Layers, Placement, mix_song
+from riffusion.pairs.tasks import ADD, EXTRACT, REMOVE
 from riffusion.recordings import ffmpeg
 from riffusion.util.errors import UserError
 
@@ -18,7 +19,7 @@ def write_stem(folder: Path, level: float = 0.2, seconds: float = 1.0) -> tuple[
     return folder / "stem.wav", stem[0]
 
 
-def mix(folder: Path, song: Path, stem: Path, task="add", placement=None, bits=16, ending="wav"):
+def mix(folder: Path, song: Path, stem: Path, task=ADD, placement=None, bits=16, ending="wav"):
     (folder / "results").mkdir(exist_ok=True)
     files = {name: folder / "results" / f"{name}.{ending}" for name in ("input", "painted", "stem")}
     with audio.open_audio(song) as file:
@@ -33,7 +34,7 @@ def integers(path: Path, bits: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("subtype", "bits"), [("PCM_16", 16), ("PCM_24", 24), ("PCM_32", 32)])
-@pytest.mark.parametrize("task", ["add", "remove", "extract"])
+@pytest.mark.parametrize("task", [ADD, REMOVE, EXTRACT], ids=str)
 def test_the_song_stays_to_the_last_bit(tmp_path, subtype, bits, task):
     scale = 2 ** (bits - 1)
     samples = np.random.default_rng(0).integers(-scale, scale, (2, RATE)) << (32 - bits)
@@ -44,9 +45,9 @@ def test_the_song_stays_to_the_last_bit(tmp_path, subtype, bits, task):
     assert (original == samples >> (32 - bits)).all()
     assert soundfile.info(files["painted"]).subtype == subtype
     assert part.any()
-    kept = {"add": painted - part, "remove": painted + part, "extract": original}[task]
+    kept = {ADD: painted - part, REMOVE: painted + part, EXTRACT: original}[task]
     assert (kept == original).all()
-    assert task != "extract" or (painted == part).all()
+    assert task != EXTRACT or (painted == part).all()
 
 
 def test_a_stem_that_fits_is_not_touched(tmp_path):

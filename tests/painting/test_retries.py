@@ -2,6 +2,7 @@ from riffusion.diffusion.sampling import Settings
 from riffusion.painting.metrics import Edit, Measured, Voicing
 from riffusion.painting.retries import Tried, best, is_settled, plan_rounds
 from riffusion.painting.timbre import Timbre
+from riffusion.pairs.tasks import ADD, KEEP, REMOVE, Task
 
 SETTINGS = Settings(guidance_scale=2.0, image_guidance_scale=3.0, num_inference_steps=20, seed=0)
 
@@ -11,7 +12,7 @@ def tried(
     performed: bool,
     voiced: float,
     active: float,
-    task: str = "add",
+    task: Task = ADD,
     prompt: str = "add a vocal",
     overtones: float = 0.9,
 ) -> Tried:
@@ -39,12 +40,12 @@ def test_the_best_is_performed_then_sung_then_heard():
     assert not whistles.performed
     assert best([whistles, tried(1, True, 0.3, 0.3)]).attempt.number == 1
     assert best([tried(0, True, 0.5, 0.5), tried(1, True, 0.5, 0.5)]).attempt.number == 0
-    assert best([tried(0, True, 0.5, 0.5, "keep"), tried(1, False, 0.0, 0.05, "keep")]).attempt.number == 1
+    assert best([tried(0, True, 0.5, 0.5, KEEP), tried(1, False, 0.0, 0.05, KEEP)]).attempt.number == 1
 
 
 def test_only_what_failed_is_painted_again():
     assert not is_settled([tried(0, False, 0.9, 0.9)])
     assert is_settled([tried(0, False, 0.9, 0.9), tried(1, True, 0.2, 0.3)])
-    assert is_settled([tried(0, False, 0.9, 0.9, "remove")])  # of that there is no verdict
-    assert is_settled([tried(0, False, 0.9, 0.05, "keep")])
-    assert not is_settled([tried(0, True, 0.9, 0.9, "keep")])
+    assert is_settled([tried(0, False, 0.9, 0.9, REMOVE)])  # of that there is no verdict
+    assert is_settled([tried(0, False, 0.9, 0.05, KEEP)])
+    assert not is_settled([tried(0, True, 0.9, 0.9, KEEP)])

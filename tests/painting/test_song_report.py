@@ -6,6 +6,7 @@ from conftest import RATE, tone
 from riffusion import audio
 from riffusion.painting import metrics, song_report
 from riffusion.painting.song_report import Overview
+from riffusion.pairs.tasks import ADD, EXTRACT, KEEP, REMOVE, TASKS
 from riffusion.spectrogram import ExifTags, SpectrogramConverter
 
 
@@ -19,13 +20,13 @@ def song(tmp_path):
     return {name: (tmp_path / f"{name}.wav", signal) for name, signal in signals.items()}
 
 
-@pytest.mark.parametrize("task", ["add", "remove", "extract"])
+@pytest.mark.parametrize("task", TASKS, ids=str)
 def test_blocks_show_what_the_whole_song_shows(song, task, monkeypatch):
     monkeypatch.setattr(song_report, "BLOCK_FRAMES", 64)  # many blocks of a short song
     look = Overview(SpectrogramConverter(), 3 * RATE)
     look.look(song["song"][0], song["stem"][0], task)
     backing, stem = song["song"][1], song["stem"][1]
-    painted = {"add": backing + stem, "remove": backing - stem, "extract": stem}[task]
+    painted = {ADD: backing + stem, REMOVE: backing - stem, EXTRACT: stem, KEEP: backing + stem}[task]
     signals = {"input": backing, "stem": stem, "painted": painted}
     mel = {
         name: SpectrogramConverter().mel_amplitudes_from_waveform(torch.from_numpy(signal))[0].numpy()
@@ -45,7 +46,7 @@ def test_blocks_show_what_the_whole_song_shows(song, task, monkeypatch):
 def test_only_a_region_is_measured(song, monkeypatch):
     monkeypatch.setattr(song_report, "BLOCK_FRAMES", 64)
     look = Overview(SpectrogramConverter(), 3 * RATE)
-    look.look(song["song"][0], song["stem"][0], "add", int(1.6 * RATE), int(2.6 * RATE))  # the stem begins at 1.5 s
+    look.look(song["song"][0], song["stem"][0], ADD, int(1.6 * RATE), int(2.6 * RATE))  # the stem begins at 1.5 s
     assert look.measured().edit.active_share == 1
     assert look.measured().voicing.voiced_share > 0.9
     assert sum(frames.shape[1] for frames in look.edit_meter.frames) == 100
@@ -55,11 +56,11 @@ def test_only_a_region_is_measured(song, monkeypatch):
 def test_a_picture_of_a_long_song_is_shrunk_and_has_no_tags(song, monkeypatch):
     converter = SpectrogramConverter()
     whole = Overview(converter, 3 * RATE)
-    whole.look(song["song"][0], song["stem"][0], "add")
+    whole.look(song["song"][0], song["stem"][0], ADD)
     assert ExifTags.MAX_VALUE in whole.pictures()["painted"].getexif()
     monkeypatch.setattr(song_report, "MOST_COLUMNS", 100)
     shrunk = Overview(converter, 3 * RATE)
-    shrunk.look(song["song"][0], song["stem"][0], "add")
+    shrunk.look(song["song"][0], song["stem"][0], ADD)
     picture = shrunk.pictures()["painted"]
     assert shrunk.frames_per_column == 4
     assert picture.size == (76, 512)

@@ -6,6 +6,7 @@ from sounds import SECONDS, TIME, bass_line, hits, noise, voice, whistles
 from riffusion.painting import metrics
 from riffusion.painting.timbre import Timbre, TimbreMeter, band_powers, onset_rises, standing_overtones
 from riffusion.pairs.features import pitch_detector
+from riffusion.pairs.tasks import ADD, EXTRACT, KEEP
 
 
 def heard(waveform: np.ndarray) -> metrics.Measured:
@@ -66,13 +67,13 @@ def test_a_bass_line_is_low_and_pitched():
 
 def test_a_part_that_doesnt_sound_like_what_was_asked_for_is_not_performed():
     sung = heard(voice(330))
-    assert sung.performed("add", "vocals")
-    assert not sung.performed("add", "drums")
-    assert sung.performed("add", "guitar")
-    assert sung.performed("add")
-    assert sung.performed("extract", "drums") is None
-    assert not sung.performed("keep", "vocals")
-    assert sung.row("add", "drums")["edit performed"] == "no"
+    assert sung.performed(ADD, "vocals")
+    assert not sung.performed(ADD, "drums")
+    assert sung.performed(ADD, "guitar")
+    assert sung.performed(ADD)
+    assert sung.performed(EXTRACT, "drums") is None
+    assert not sung.performed(KEEP, "vocals")
+    assert sung.row(ADD, "drums")["edit performed"] == "no"
 
 
 def test_silence_and_a_moment_are_measured():

@@ -4,7 +4,7 @@ from conftest import RATE, tone
 
 from riffusion.pairs.clips import Clip, clip_starts
 from riffusion.pairs.features import SILENCE_DB
-from riffusion.pairs.tasks import Edit
+from riffusion.pairs.tasks import ADD, KEEP, REMOVE, Edit
 
 
 def clip(**stems: np.ndarray) -> Clip:
@@ -34,9 +34,9 @@ def test_powers_of_sums_of_many_stems():
 def test_levels_are_those_of_the_stem_over_the_rest():
     two = clip(vocals=tone(220, 1.0, level=0.1), bass=tone(110, 1.0, level=0.2))
     both = frozenset({"vocals", "bass"})
-    for edit, backing in ((Edit("add", "vocals"), both - {"vocals"}), (Edit("remove", "vocals"), both)):
+    for edit, backing in ((Edit(ADD, "vocals"), both - {"vocals"}), (Edit(REMOVE, "vocals"), both)):
         assert two.level_db(edit, backing) == pytest.approx(-6, abs=0.1)
-    assert two.level_db(Edit("keep"), both) == SILENCE_DB
+    assert two.level_db(Edit(KEEP), both) == SILENCE_DB
 
 
 def test_silence_and_bleed_do_not_sound():

@@ -7,7 +7,7 @@ import pytest
 from riffusion.pairs import instructions
 from riffusion.pairs.features import Features
 from riffusion.pairs.task_words import read_task
-from riffusion.pairs.tasks import Edit
+from riffusion.pairs.tasks import ADD, EXTRACT, KEEP, REMOVE, Edit
 from riffusion.util.errors import UserError
 
 
@@ -18,7 +18,7 @@ def test_every_musdb18_song_has_labels():
 
 
 def write(edit: Edit, labels: dict[str, str], features: Features, number: int = 300) -> list[str]:
-    backing = frozenset({"vocals", "bass", "drums", "other"}) - ({edit.stem} if edit.task == "add" else set())
+    backing = frozenset({"vocals", "bass", "drums", "other"}) - ({edit.stem} if edit.task == ADD else set())
     return [
         instructions.write_instruction(edit, backing, labels, features, random.Random(seed)).edit_prompt
         for seed in range(number)
@@ -31,7 +31,7 @@ def words(texts: list[str]) -> set[str]:
 
 def test_an_instruction_says_only_what_is_true():
     labels = {"voice": "female", "register": "high", "style": "pop;rock", "delivery": "reverb"}
-    texts = write(Edit("add", "vocals"), labels, Features(-1.0, 600.0, 1.0, 1.5))
+    texts = write(Edit(ADD, "vocals"), labels, Features(-1.0, 600.0, 1.0, 1.5))
     assert len(set(texts)) > 250
     assert {"female", "high", "pop", "rock", "reverb", "long", "sustained"} < words(texts)
     wrong = {"male", "man", "low", "deep", "jazz", "dry", "short", "loud", "soft", "busy", "sparse"}
@@ -40,13 +40,13 @@ def test_an_instruction_says_only_what_is_true():
 
 def test_a_label_that_the_clip_belies_is_left_out():
     labels = {"register": "high", "delivery": "long held notes", "mood": "soft"}
-    heard = words(write(Edit("add", "vocals"), labels, Features(5.0, 180.0, 0.1, 3.0)))
+    heard = words(write(Edit(ADD, "vocals"), labels, Features(5.0, 180.0, 0.1, 3.0)))
     assert {"loud", "short", "busy"} < heard  # measured
     assert not {"high", "low", "long", "soft", "sustained"} & heard  # labelled, and not so here
 
 
 def test_a_song_without_labels_gets_no_claims():
-    texts = write(Edit("add", "vocals"), {}, Features(-1.0, 300.0, 0.4, 1.5))
+    texts = write(Edit(ADD, "vocals"), {}, Features(-1.0, 300.0, 0.4, 1.5))
     claims = {"male", "female", "child", "high", "low", "deep", "rock", "pop", "soft", "loud", "dry", "reverb", "long"}
     assert not claims & words(texts)
 
@@ -57,12 +57,12 @@ def test_how_much_of_what_is_known_is_said(say_prob, least, most):
     said = 0
     for seed in range(300):
         rng = random.Random(seed)
-        text = instructions.write_instruction(Edit("add", "vocals"), backing, {}, high, rng, say_prob).edit_prompt
+        text = instructions.write_instruction(Edit(ADD, "vocals"), backing, {}, high, rng, say_prob).edit_prompt
         said += "high" in text
     assert least <= said <= most
 
 
-@pytest.mark.parametrize("task", ["add", "remove", "extract"])
+@pytest.mark.parametrize("task", [ADD, REMOVE, EXTRACT], ids=str)
 def test_every_stem_can_be_asked_for(task):
     for stem in ("vocals", "drums", "bass", "other", "guitar"):
         labels = {"style": "bossa nova", "voice": "male", "mood": "sad"}
@@ -80,25 +80,25 @@ def test_every_stem_can_be_asked_for(task):
     "stem", ['12" guitar', "{choir}", "a\\b", "two\nlines", "Lead (dry)", "{0.x}", "*", "%s", "Ωμ"]
 )
 def test_a_stem_may_have_any_name(stem):
-    texts = write(Edit("add", stem), {"style": "{pop}"}, Features(-1.0), number=50)
+    texts = write(Edit(ADD, stem), {"style": "{pop}"}, Features(-1.0), number=50)
     assert all(stem in text for text in texts)
     assert all(instructions.names_stem(text, stem) for text in texts)
     described = instructions.write_instruction(
-        Edit("remove", stem), frozenset({"bass", stem}), {}, Features(-1.0), random.Random(0)
+        Edit(REMOVE, stem), frozenset({"bass", stem}), {}, Features(-1.0), random.Random(0)
     )
     assert described.original_prompt == "music with " + " and ".join(sorted(["bass", stem]))
 
 
 def test_lengths_go_from_three_words_to_a_sentence():
     labels = {"style": "bossa nova", "voice": "male", "delivery": "reverb", "mood": "sad"}
-    lengths = [len(text.split()) for text in write(Edit("add", "vocals"), labels, Features(5.0, 500.0, 1.0, 3.0))]
+    lengths = [len(text.split()) for text in write(Edit(ADD, "vocals"), labels, Features(5.0, 500.0, 1.0, 3.0))]
     assert min(lengths) <= 4
     assert max(lengths) >= 15
 
 
 def test_keep_names_no_stem():
-    texts = write(Edit("keep"), {"style": "pop"}, Features(0.0))
-    assert all(read_task(text) == "keep" for text in texts)
+    texts = write(Edit(KEEP), {"style": "pop"}, Features(0.0))
+    assert all(read_task(text) == KEEP for text in texts)
     assert not any(
         instructions.names_stem(text, stem) for text in texts for stem in ("vocals", "drums", "bass", "other")
     )
@@ -106,7 +106,7 @@ def test_keep_names_no_stem():
 
 def test_prompts_describe_what_is_heard():
     text = instructions.write_instruction(
-        Edit("remove", "bass"),
+        Edit(REMOVE, "bass"),
         frozenset({"bass", "drums", "vocals"}),
         {"style": "pop"},
         Features(0.0),
@@ -122,7 +122,7 @@ def test_json_lines_give_one_instruction_a_song(tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     prompts = instructions.read_prompts(path)
     assert prompts == {"Band - Song": {"edit_prompt": "add a choir"}, "Other": {"edit_prompt": "sing"}}
-    assert set(write(Edit("add", "vocals"), prompts["Band - Song"], Features(0.0))) == {"add a choir"}
+    assert set(write(Edit(ADD, "vocals"), prompts["Band - Song"], Features(0.0))) == {"add a choir"}
 
 
 @pytest.mark.parametrize("broken", ["{not json", '{"file": "x"}', "[]", '{"file": 1, "edit_prompt": "y"}'])
