@@ -168,7 +168,7 @@ def decoder_flags(number: int, stream: Stream) -> list[str]:
 @lru_cache
 def has_libopus() -> bool:
     """Whether this ffmpeg was built with libopus."""
-    asked = [binaries()[0], "-hide_banner", "-h", "decoder=libopus"]
+    asked = [str(binaries()[0]), "-hide_banner", "-h", "decoder=libopus"]
     run = subprocess.run(asked, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     return run.stdout.startswith(b"Decoder libopus")
 
