@@ -11,7 +11,6 @@ again with the same flags.
 
 import argparse
 import itertools
-import json
 import math
 import multiprocessing
 import os
@@ -28,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import torch
@@ -37,7 +36,7 @@ from tqdm import tqdm
 
 from riffusion.pairs import instructions, stems
 from riffusion.pairs.clips import FEW_STEMS, Clip, cut_clips
-from riffusion.pairs.pair import METADATA, TARGETS, Pair, write_records
+from riffusion.pairs.pair import METADATA, TARGETS, Pair, Scale, Source, read_records, write_records
 from riffusion.pairs.pair_images import Pictures, draw_pictures
 from riffusion.pairs.task_words import read_task
 from riffusion.pairs.tasks import TASKS, Edit, Stems, Task, draw_backings, draw_edits, task_named
@@ -378,7 +377,7 @@ def make_song(result: SongResult, labels: dict, args: argparse.Namespace, limit:
             result.mended["an offset or a rumble"] += downmix.lifted
         work = SongWork(result, labels, wanted_stems(mixed_down, song, args), song_converter(args), args)
         pairs = list(itertools.islice(make_pairs(mixed_down, work), limit))
-    result.pairs = Counter(f"{pair.task} {pair.painted_stem}".strip() for pair in pairs)
+    result.pairs = Counter(str(pair.edit) for pair in pairs)
     write_records(result.folder / METADATA, pairs)
     counts = {"pairs": result.pairs, "not kept": result.not_kept, "stems mended": result.mended}
     told = {name: dict(counted) for name, counted in counts.items()} | {"passed over": result.passed_over}
@@ -483,21 +482,14 @@ def make_pair(pictures: Pictures, edit: Edit, prefix: Path, work: SongWork, rng:
     clip, backing = pictures.clip, pictures.backing
     features = clip.features(edit, backing, pictures.mels[edit.painted()])
     text = instructions.write_instruction(edit, backing, labels_for(edit, work), features, rng, work.args.say_prob)
+    start_seconds = round(clip.start_seconds, 6)
     return Pair(
-        **pictures.save(edit, prefix, work.args.save_wav),
-        **asdict(text),
-        song=work.result.song.name,
-        clip=clip.number,
-        start_seconds=round(clip.start_seconds, 6),
-        semitones=clip.semitones,
-        backing_stems=", ".join(sorted(backing)),
-        painted_stem=edit.stem,
-        task=edit.task.name,
-        target=work.args.target,
-        gain=pictures.gain,
-        max_value=pictures.max_value,
-        changed_share=pictures.changed_share(edit),
-        **asdict(features),
+        pictures.save(edit, prefix, work.args.save_wav),
+        text,
+        Source(work.result.song.name, clip.number, start_seconds, clip.semitones, ", ".join(sorted(backing))),
+        edit,
+        Scale(work.args.target, pictures.gain, pictures.max_value, pictures.changed_share(edit)),
+        features,
     )
 
 
@@ -517,11 +509,10 @@ def draw_preview(results: list[SongResult], args: argparse.Namespace) -> None:
     pairs, captions = [], []
     for index in range(PREVIEW_PAIRS):
         folder = songs[index * len(songs) // PREVIEW_PAIRS]
-        record = json.loads(rng.choice((folder / METADATA).read_text(encoding="utf-8").splitlines()))
-        before, after = (Image.open(folder / record[f"{name}_image_file_name"]) for name in ("original", "edited"))
+        pair = rng.choice(read_records(folder / METADATA))
+        before, after = (Image.open(folder / name) for name in astuple(pair.images))
         pairs.append((before, after))
-        edit = f"{record['task']} {record['painted_stem']}".strip()
-        captions.append(f'"{record["edit_prompt"]}" ({edit}; the input has {record["backing_stems"]})')
+        captions.append(f'"{pair.text.edit_prompt}" ({pair.edit}; the input has {pair.source.backing_stems})')
     figures.contact_sheet(pairs, captions).save(args.output_dir / "preview.png")
 
 

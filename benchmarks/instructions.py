@@ -11,11 +11,11 @@ of words and pairs of words, cosine) names stem and song.
 
 import argparse
 import csv
-import json
 import random
 import re
 import sys
 from collections import defaultdict
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from riffusion.image import changed_share, mel_from_pixels, pixels_from_mel
 from riffusion.pairs import stems
 from riffusion.pairs.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER_SECOND, REGISTER_HZ, measure_pitch
-from riffusion.pairs.pair import METADATA
+from riffusion.pairs.pair import METADATA, Pair, read_records
 from riffusion.pairs.task_words import read_task
 from riffusion.pairs.tasks import ADD
 from riffusion.util import files, tables
@@ -87,15 +87,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
-    records = [record for folder in args.dataset_dir for record in read_records(folder)]
+    by_folder = {path.parent: read_records(path) for root in args.dataset_dir for path in sorted(root.rglob(METADATA))}
+    pairs = [pair for held in by_folder.values() for pair in held]
     labels = {row["track"]: row for path in args.labels for row in csv.DictReader(path.open(), delimiter="\t")}
     songs = {song.name: song for root in args.root_data_dir for song in stems.find_songs(root)}
     figures = {
-        **variety(records),
-        **guesses(records),
-        **{f"false {name}": number for name, number in false_labels(records, labels).items()},
-        **false_measurements(records, songs, args.max_measured),
-        **picture_changes(records),
+        **variety(pairs),
+        **guesses(pairs),
+        **{f"false {name}": number for name, number in false_labels(pairs, labels).items()},
+        **false_measurements(pairs, songs, args.max_measured),
+        **picture_changes([(folder, pair) for folder, held in by_folder.items() for pair in held]),
     }
     print(tables.table([{"figure": name, "value": value} for name, value in figures.items()]))
     if args.json is not None:
@@ -103,26 +104,20 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_records(folder: Path) -> list[dict]:
-    """All pairs of a folder, with the folder that their pictures are in."""
-    lines = ((path.parent, line) for path in sorted(folder.rglob(METADATA)) for line in path.read_text().splitlines())
-    return [json.loads(line) | {"folder": parent} for parent, line in lines]
-
-
-def variety(records: list[dict]) -> dict[str, object]:
+def variety(pairs: list[Pair]) -> dict[str, object]:
     """How many different instructions and words there are, and on how many clips several share a backing."""
-    texts = [record["edit_prompt"] for record in records]
+    texts = [pair.text.edit_prompt for pair in pairs]
     words = {word for text in texts for word in re.findall(r"[a-z'-]+", text.lower())}
     lengths = [len(text.split()) for text in texts]
     clips, shared = set(), set()
     asked = defaultdict(set)
-    for record in records:
-        clip = record["song"], record["clip"], record["semitones"]
+    for pair in pairs:
+        clip = pair.source.song, pair.source.clip, pair.source.semitones
         clips.add(clip)
-        asked[clip, record["backing_stems"]].add((record["edit_prompt"], record["painted_stem"]))
+        asked[clip, pair.source.backing_stems].add((pair.text.edit_prompt, pair.edit.stem))
     shared = {clip for (clip, _), asks in asked.items() if len({stem for _, stem in asks}) > 1}
     return {
-        "pairs": len(records),
+        "pairs": len(pairs),
         "different instructions": len(set(texts)),
         "different words": len(words),
         "shortest, in words": min(lengths),
@@ -130,15 +125,15 @@ def variety(records: list[dict]) -> dict[str, object]:
         "clips": len(clips),
         "clips where one backing is asked for different stems %": 100 * len(shared) / len(clips),
         "tasks read from the text %": 100
-        * float(np.mean([read_task(r["edit_prompt"]).name == r["task"] for r in records])),
+        * float(np.mean([read_task(pair.text.edit_prompt) == pair.edit.task for pair in pairs])),
     }
 
 
-def guesses(records: list[dict]) -> dict[str, object]:
+def guesses(pairs: list[Pair]) -> dict[str, object]:
     """How well the text names the painted stem, and the song."""
-    told = [record for record in records if record["painted_stem"]]
+    told = [pair for pair in pairs if pair.edit.stem]
     vectors = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"[a-z'-]+").fit_transform(
-        [record["edit_prompt"] for record in told]
+        [pair.text.edit_prompt for pair in told]
     )
     nearest = []
     for first in range(0, len(told), 500):
@@ -146,12 +141,13 @@ def guesses(records: list[dict]) -> dict[str, object]:
         rows = np.arange(len(likeness))
         likeness[rows, first + rows] = -1  # itself
         nearest += likeness.argmax(axis=1).tolist()
+    near = list(zip(told, (told[place] for place in nearest), strict=True))
     same = {
-        key: [record[key] == told[near][key] for record, near in zip(told, nearest, strict=True)]
-        for key in ("painted_stem", "song")
+        "painted_stem": [one.edit.stem == other.edit.stem for one, other in near],
+        "song": [one.source.song == other.source.song for one, other in near],
     }
     classifier = LogisticRegression(C=10, max_iter=2000)
-    named = cross_val_score(classifier, vectors, [record["painted_stem"] for record in told], cv=5)
+    named = cross_val_score(classifier, vectors, [pair.edit.stem for pair in told], cv=5)
     return {
         "a classifier names the painted stem %": 100 * float(named.mean()),
         **{f"nearest neighbour names the {key} %": 100 * float(np.mean(values)) for key, values in same.items()},
@@ -162,12 +158,12 @@ def says(pattern: str, text: str) -> bool:
     return re.search(rf"(?<![\w-])(?:{pattern})(?![\w-])", text) is not None
 
 
-def false_labels(records: list[dict], labels: dict[str, dict[str, str]]) -> dict[str, int]:
+def false_labels(pairs: list[Pair], labels: dict[str, dict[str, str]]) -> dict[str, int]:
     """Claims about voice, delivery and style that the song's labels don't make."""
     styles = {style for row in labels.values() for style in re.split("[;,] *", row.get("style", "")) if style}
     false: dict[str, int] = defaultdict(int)
-    for record in records:
-        row, text = labels[record["song"]], record["edit_prompt"]
+    for pair in pairs:
+        row, text = labels[pair.source.song], pair.text.edit_prompt
         for label, words in LABEL_WORDS.items():
             for value, pattern in words.items():
                 false[label] += says(pattern, text) and row.get(label) != value
@@ -176,20 +172,21 @@ def false_labels(records: list[dict], labels: dict[str, dict[str, str]]) -> dict
     return dict(false)
 
 
-def false_measurements(records: list[dict], songs: dict[str, stems.Song], most: int) -> dict[str, object]:
+def false_measurements(pairs: list[Pair], songs: dict[str, stems.Song], most: int) -> dict[str, object]:
     """Claims about pitch, notes and level of vocals that a new measurement denies."""
-    vocal = [record for record in records if record["painted_stem"] == "vocals"]
-    chosen = sorted(random.Random(0).sample(vocal, min(most, len(vocal))), key=lambda record: record["song"])
+    vocal = [pair for pair in pairs if pair.edit.stem == "vocals"]
+    chosen = sorted(random.Random(0).sample(vocal, min(most, len(vocal))), key=lambda pair: pair.source.song)
     false: dict[str, int] = {"false pitch": 0, "false notes": 0, "false loudness": 0, "false density": 0}
     claims, loaded_song, loaded = 0, "", {}
-    for record in tqdm(chosen, desc="measuring again"):
-        if record["song"] != loaded_song:
-            loaded_song = record["song"]
+    for pair in tqdm(chosen, desc="measuring again"):
+        source = pair.source
+        if source.song != loaded_song:
+            loaded_song = source.song
             loaded = {name: stem.mean(axis=0) for name, stem in stems.load_stems(songs[loaded_song]).items()}
-        start = round(record["start_seconds"] * 44100)
-        speed = 2 ** (record["semitones"] / 12)
+        start = round(source.start_seconds * 44100)
+        speed = 2 ** (source.semitones / 12)
         cut = {name: stem[start : start + round(CLIP_SAMPLES * speed)] for name, stem in loaded.items()}
-        rest = [name for name in record["backing_stems"].split(", ") if name != "vocals"]
+        rest = [name for name in source.backing_stems.split(", ") if name != "vocals"]
         level = 10 * np.log10(np.mean(cut["vocals"] ** 2) / np.mean(sum(cut[name] for name in rest) ** 2))
         heard = measure_pitch(cut["vocals"], 44100)
         values = {
@@ -198,7 +195,7 @@ def false_measurements(records: list[dict], songs: dict[str, stems.Song], most: 
             "false loudness": (level, edges(LOUDNESS_WORDS, LEVEL_DB["vocals"])),
             "false density": (heard.events_per_second * speed, edges(DENSITY_WORDS, PER_SECOND["vocals"])),
         }
-        text = re.sub(r"soft rock|modest volume", "", record["edit_prompt"])
+        text = re.sub(r"soft rock|modest volume", "", pair.text.edit_prompt)
         for name, (value, words) in values.items():
             for (low, high), pattern in words.items():
                 if says(pattern, text):
@@ -214,16 +211,13 @@ def edges(words: dict[str, str], limits: tuple[float, float]) -> dict[tuple[floa
     return {(-np.inf, limits[0]): low, (limits[1], np.inf): high}
 
 
-def picture_changes(records: list[dict]) -> dict[str, object]:
+def picture_changes(pairs: list[tuple[Path, Pair]]) -> dict[str, object]:
     """Least share of pixels that 200 random parts to add change, from the pictures as they were saved."""
-    added = [record for record in records if record["task"] == ADD.name]
+    added = [(folder, pair) for folder, pair in pairs if pair.edit.task == ADD]
     shares = []
-    for record in random.Random(1).sample(added, min(200, len(added))):
-        before, after = (
-            np.asarray(Image.open(record["folder"] / record[f"{column}_image_file_name"]).convert("L"))
-            for column in ("original", "edited")
-        )
-        if record["target"] == "stem":
+    for folder, pair in random.Random(1).sample(added, min(200, len(added))):
+        before, after = (np.asarray(Image.open(folder / name).convert("L")) for name in astuple(pair.images))
+        if pair.scale.target == "stem":
             after = pixels_from_mel(mel_from_pixels(before, 1.0) + mel_from_pixels(after, 1.0), 1.0)
         shares.append(changed_share(before, after))
     return {"add pairs looked at": len(shares), "least share of pixels changed %": 100 * min(shares)}

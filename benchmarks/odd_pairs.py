@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from random import Random
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 import preprocess_musdb
 import upload_musdb
-from riffusion.pairs.pair import METADATA
+from riffusion.pairs.pair import METADATA, read_records
 from riffusion.spectrogram import ExifTags, SpectrogramParams
 
 ONE_SONG, SONGS, ORIGINAL, PARQUET = "one song", "songs", "the original's", "Parquet"
@@ -84,11 +84,10 @@ def make_folders(recordings: Path, folder: Path) -> None:
 def make_original(pairs: Path, folder: Path) -> None:
     """Write a folder of pairs as the original project's preprocessing did: JPEGs in two folders, and one file."""
     lines = []
-    for number, line in enumerate((pairs / METADATA).read_text(encoding="utf-8").splitlines()):
-        record = json.loads(line)
-        written = {PROMPT: record[PROMPT]}
-        for key, name in ORIGINAL_KEYS.items():
-            picture = Image.open(pairs / record[name + "_file_name"])
+    for number, pair in enumerate(read_records(pairs / METADATA)):
+        written = {PROMPT: pair.text.edit_prompt}
+        for key, name in zip(ORIGINAL_KEYS, astuple(pair.images), strict=True):
+            picture = Image.open(pairs / name)
             written[key] = f"{'input_image' if key.startswith('in') else 'edited_image'}/s0_f{number}_e0.jpg"
             (folder / written[key]).parent.mkdir(parents=True, exist_ok=True)
             picture.convert("RGB").save(folder / written[key], exif=picture.getexif())

@@ -19,7 +19,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import librosa
@@ -38,7 +37,10 @@ import upload_musdb
 from riffusion.audio import save_wav
 from riffusion.pairs import stems
 from riffusion.pairs.clips import cut_clips
-from riffusion.pairs.pair import METADATA, Pair, write_records
+from riffusion.pairs.features import Features
+from riffusion.pairs.instructions import Instruction
+from riffusion.pairs.pair import METADATA, ImageFiles, Pair, Scale, Source, write_records
+from riffusion.pairs.tasks import ADD, Edit
 from riffusion.util.errors import UserError
 from riffusion.util.flags import Help
 from riffusion.util.runtime import run_script
@@ -238,7 +240,6 @@ def measure_kills(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
 def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """Time and peak memory of making Parquet files of many records with small pictures."""
     rng = np.random.default_rng(0)
-    pair = Pair("", "", "", "add a vocal", "", "", 0, 0.0, 0, "bass", "vocals", "add", "stem", *[0.0] * 7)
     for song in range(100):
         home = folder / "pairs" / f"Song{song}"
         home.mkdir(parents=True)
@@ -246,15 +247,20 @@ def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, obj
             pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
             Image.fromarray(pixels).save(home / f"{number}.png")
         names = [(f"{clip % 20}.png", f"{(clip + 1) % 20}.png") for clip in range(args.records // 100)]
-        records = [
-            replace(pair, original_image_file_name=one, edited_image_file_name=other, song=f"song {song}", clip=clip)
-            for clip, (one, other) in enumerate(names)
-        ]
-        write_records(home / METADATA, records)
+        sources = [Source(f"song {song}", clip, 0.0, 0, "bass") for clip in range(len(names))]
+        parts = zip(names, sources, strict=True)
+        write_records(home / METADATA, (vocal_pair(ImageFiles(*files), source) for files, source in parts))
     flags = ["--data_root", str(folder / "pairs"), "--output_dir", str(folder / "parquet")]
     seconds, peak = watch(subprocess.Popen([sys.executable, upload_musdb.__file__, *flags]))
     written = sum(pq.read_metadata(path).num_rows for path in (folder / "parquet" / "data").iterdir())
     return [{"records": args.records, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
+
+
+def vocal_pair(images: ImageFiles, source: Source) -> Pair:
+    """A record of its own pictures and clip, and nothing else that differs."""
+    text = Instruction(original_prompt="", edit_prompt="add a vocal", edited_prompt="")
+    scale = Scale(target="stem", gain=0.0, max_value=0.0, changed_share=0.0)
+    return Pair(images, text, source, Edit(ADD, "vocals"), scale, Features())
 
 
 def measure_stems(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:

@@ -2,9 +2,12 @@
 
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from swift_f0 import PitchResult, SwiftF0, segment_notes
+
+if TYPE_CHECKING:
+    from swift_f0 import PitchResult, SwiftF0
 
 SILENCE_DB = -120.0  # said in place of minus infinity
 VOICED = 0.5  # SwiftF0's confidence in a frame that has a pitch
@@ -46,13 +49,17 @@ class Features:
 
 
 @functools.cache
-def pitch_detector() -> SwiftF0:
+def pitch_detector() -> "SwiftF0":
     """This process's pitch tracker (SwiftF0, 46.875 to 2093.75 Hz); one thread, because songs fill the cores."""
+    from swift_f0 import SwiftF0
+
     return SwiftF0(threads=1)
 
 
 def measure_pitch(waveform: np.ndarray, sample_rate: int) -> Features:
     """Features of a sung stem (samples,), but for its level."""
+    from swift_f0 import segment_notes
+
     track = pitch_detector().detect(waveform, sample_rate)
     notes = segment_notes(track)
     lengths = [note.end - note.start for note in notes]
@@ -63,7 +70,7 @@ def measure_pitch(waveform: np.ndarray, sample_rate: int) -> Features:
     )
 
 
-def median_f0(track: PitchResult) -> float:
+def median_f0(track: "PitchResult") -> float:
     """Median pitch of the voiced frames in Hz, 0 without any."""
     voiced = track.confidence >= VOICED
     return float(np.median(track.pitch_hz[voiced])) if voiced.any() else 0.0

@@ -12,6 +12,7 @@ from PIL import Image
 from riffusion.audio import save_wav
 from riffusion.image import changed_share, image_from_spectrogram, pixels_from_mel, save_png, shared_max_value
 from riffusion.pairs.clips import FEW_STEMS, Clip
+from riffusion.pairs.pair import ImageFiles
 from riffusion.pairs.tasks import Edit, Stems
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
@@ -45,22 +46,23 @@ class Pictures:
         pixels = pixels_from_mel(after, self.max_value, self.params.power_for_image)
         return changed_share(np.asarray(self.images[self.backing]), pixels)
 
-    def save(self, edit: Edit, prefix: Path, with_wav: bool) -> dict[str, str]:
-        """Write both pictures of a pair, and their sound `with_wav`; returns a record's columns of file names.
+    def save(self, edit: Edit, prefix: Path, with_wav: bool) -> ImageFiles:
+        """Write both pictures of a pair beside `prefix`, and their sound `with_wav`; returns their names.
 
         Pictures that were written for another edit of this backing stay.
         """
-        record = {}
-        for column, mix in {"original": self.backing, "edited": self.answers[edit]}.items():
-            what = "original" if mix == self.backing else _file_name(mix)
-            path = prefix.with_name(f"{prefix.name}_{what}.png")
-            if not path.is_file():
-                save_png(self.images[mix], path)
-                if with_wav:
-                    sound = self.gain * self.clip.mix(mix)
-                    save_wav(path.with_suffix(".wav"), sound[None], self.clip.sample_rate)
-            record[f"{column}_image_file_name"] = path.name
-        return record
+        mixes = (self.backing, self.answers[edit])
+        return ImageFiles(*(self._save_mix(mix, prefix, with_wav) for mix in mixes))
+
+    def _save_mix(self, mix: Stems, prefix: Path, with_wav: bool) -> str:
+        what = "original" if mix == self.backing else _file_name(mix)
+        path = prefix.with_name(f"{prefix.name}_{what}.png")
+        if not path.is_file():
+            save_png(self.images[mix], path)
+            if with_wav:
+                sound = self.gain * self.clip.mix(mix)
+                save_wav(path.with_suffix(".wav"), sound[None], self.clip.sample_rate)
+        return path.name
 
 
 def _file_name(mix: Stems) -> str:

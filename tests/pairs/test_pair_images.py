@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import torch
@@ -61,8 +63,8 @@ def test_mixes_of_many_stems_look_as_if_each_was_transformed_alone():
 
 def test_a_silent_stem_leaves_the_mix_as_it_is(tmp_path):
     pictures = draw(np.zeros((1, RATE), np.float32), "mix", Edit(ADD, "vocals"))
-    record = pictures.save(Edit(ADD, "vocals"), tmp_path / "clip", with_wav=True)
-    files = [(tmp_path / name).read_bytes() for name in record.values()]
+    images = pictures.save(Edit(ADD, "vocals"), tmp_path / "clip", with_wav=True)
+    files = [(tmp_path / name).read_bytes() for name in astuple(images)]
     assert files[0] == files[1]
     assert pictures.changed_share(Edit(ADD, "vocals")) == 0
     assert len(list(tmp_path.glob("*.wav"))) == 2
