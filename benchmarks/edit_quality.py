@@ -37,15 +37,14 @@ from distances import si_sdr
 from harness import Records, run_measures
 from hearing import kernel_distance, on_time, onset_seconds, sound_features, standardise
 from held_out import (
-    Answer,
-    control_answers,
+    control_rows,
     held_out_pairs,
+    items_of_target,
     load_painter,
     more_controls,
+    open_audio,
     paint,
     paint_again,
-    read_target,
-    sound_inputs,
     spread_over_songs,
 )
 from judges import Harmony, StemJudge, confidence, likeness, melody, sung_the_same, thumbnail, train_stem_judge
@@ -53,8 +52,9 @@ from judges import Harmony, StemJudge, confidence, likeness, melody, sung_the_sa
 from riffusion.diffusion import model
 from riffusion.diffusion.sampling import Settings, choose_settings
 from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, SCHEDULERS
-from riffusion.painting.dataset_items import Sounding
+from riffusion.painting.dataset_items import ItemAudio, PaintedItem
 from riffusion.painting.long_song import Painter, Region, open_view
+from riffusion.painting.measurements import Verdict
 from riffusion.painting.metrics import SOUNDS_LIKE
 from riffusion.pairs import stems
 from riffusion.pairs.dataset import load_splits
@@ -109,9 +109,9 @@ class Bench:
     pairs: datasets.Dataset
     max_vocals: int
 
-    def soundings(self, pairs: datasets.Dataset) -> list[Sounding]:
+    def audios(self, pairs: datasets.Dataset) -> list[ItemAudio]:
         """The inputs of some pairs as sound."""
-        return sound_inputs(read_target(pairs, self.painter.target), self.painter)
+        return open_audio(items_of_target(pairs, self.painter.target), self.painter)
 
     def asked(self, asked: str) -> datasets.Dataset:
         """Pairs that ask to add a stem, of as many songs as there are before a second one of any."""
@@ -120,21 +120,21 @@ class Bench:
         return self.pairs.select(spread_over_songs(rows, self.pairs["song"])[: self.max_vocals])
 
     @cached_property
-    def vocals(self) -> tuple[datasets.Dataset, list[Sounding]]:
+    def vocals(self) -> tuple[datasets.Dataset, list[ItemAudio]]:
         """Pairs that ask for vocals, and their inputs as sound."""
         chosen = self.asked("vocals")
         if not len(chosen):
             raise UserError("no held-out pair asks to add vocals")
-        return chosen, self.soundings(chosen)
+        return chosen, self.audios(chosen)
 
     @cached_property
-    def sung(self) -> dict[str, list[Answer]]:
+    def sung(self) -> dict[str, list[PaintedItem]]:
         """What the model sings over the `vocals`, by the name of each seed's row."""
         return self.painted(self.vocals[1])
 
-    def painted(self, soundings: list[Sounding]) -> dict[str, list[Answer]]:
+    def painted(self, audios: list[ItemAudio]) -> dict[str, list[PaintedItem]]:
         """What the model paints over some inputs, by the name of each seed's row."""
-        return {f"model, seed {one.seed}": paint(soundings, self.painter, one) for one in self.settings}
+        return {f"model, seed {one.seed}": paint(audios, self.painter, one) for one in self.settings}
 
 
 def open_bench(args: argparse.Namespace) -> Bench:
@@ -148,51 +148,51 @@ def open_bench(args: argparse.Namespace) -> Bench:
 def measure_edits(bench: Bench, args: argparse.Namespace) -> Records:
     """Is the edit performed, and is it the one that was asked for?"""
     pairs = bench.pairs.select(range(min(args.max_samples, len(bench.pairs))))
-    soundings, asked = bench.soundings(pairs), pairs["painted_stem"]
+    audios, asked = bench.audios(pairs), pairs["painted_stem"]
     judge = train_stem_judge(*training_stems(args, JUDGED_STEMS))
     rows = []
-    for name, answers in control_answers(soundings, bench.painter.target).items():
-        rows.append(edit_row(name, answers, answers, asked, judge))
+    for name, candidates in control_rows(audios, bench.painter.target).items():
+        rows.append(edit_row(name, candidates, candidates, asked, judge))
     for settings in bench.settings:
-        answers = paint(soundings, bench.painter, settings)
-        again = paint_again(answers, bench.painter, settings, RETRIES)
-        rows.append(edit_row(f"model, seed {settings.seed}", answers, again, asked, judge))
+        candidates = paint(audios, bench.painter, settings)
+        again = paint_again(candidates, bench.painter, settings, RETRIES)
+        rows.append(edit_row(f"model, seed {settings.seed}", candidates, again, asked, judge))
     return rows
 
 
 def edit_row(
-    name: str, answers: list[Answer], again: list[Answer], asked: list[str], judge: StemJudge
+    name: str, candidates: list[PaintedItem], again: list[PaintedItem], asked: list[str], judge: StemJudge
 ) -> dict[str, object]:
-    """One row over the answers to all tasks; `again` are those after retries, `asked` the stems asked for."""
-    rate = answers[0].sounding.converter.params.sample_rate
-    adds = [place for place, one in enumerate(answers) if one.task.success is Success.NEW_PART]
-    keeps = [place for place, one in enumerate(answers) if one.task.success is Success.SILENCE]
+    """One row over what is painted for all tasks; `again` are those after retries, `asked` the stems asked for."""
+    rate = candidates[0].audio.converter.params.sample_rate
+    adds = [place for place, one in enumerate(candidates) if one.audio.item.task.success is Success.NEW_PART]
+    keeps = [place for place, one in enumerate(candidates) if one.audio.item.task.success is Success.SILENCE]
     judged = [place for place, stem in enumerate(asked) if stem in JUDGED_STEMS]
     sung = [place for place in adds if asked[place] == "vocals"]
-    named = judge([answers[place].picture for place in judged])
-    levels = [answers[place].measured.edit.level_db for place in adds]
+    named = judge([candidates[place].picture for place in judged])
+    levels = [candidates[place].analysis.level.level_db for place in adds]
     return {
         "answer": name,
         "adds": len(adds),
-        "performed %": percent([answers[place].performed for place in adds]),
-        f"with {RETRIES} retries %": percent([again[place].performed for place in adds]),
+        "performed %": percent([performed(candidates[place]) for place in adds]),
+        f"with {RETRIES} retries %": percent([performed(again[place]) for place in adds]),
         "level dB": float(np.median([level for level in levels if np.isfinite(level)] or [np.nan])),
         "stems": len(judged),
         "stem asked for %": percent([one == asked[place] for one, place in zip(named, judged, strict=True)]),
         "keeps": len(keeps),
-        "kept %": percent([answers[place].performed for place in keeps]),
+        "kept %": percent([performed(candidates[place]) for place in keeps]),
         "vocals": len(sung),
-        "voiced %": 100 * float(np.mean([answers[place].measured.voicing.voiced_share for place in sung])),
-        "pitch confidence": float(np.mean([confidence(answers[place].stem, rate) for place in sung])),
+        "voiced %": 100 * float(np.mean([candidates[place].analysis.voicing.voiced_share for place in sung])),
+        "pitch confidence": float(np.mean([confidence(waveform(candidates[place]), rate) for place in sung])),
     }
 
 
 def measure_registers(bench: Bench, args: argparse.Namespace) -> Records:
     """Is a voice asked high higher than one asked low, over the same backing and from the same noise?"""
-    _, soundings = bench.vocals
+    _, audios = bench.vocals
     rows = []
     for settings in bench.settings:
-        high, low = (paint(soundings, bench.painter, settings, prompt) for prompt in (HIGH, LOW))
+        high, low = (paint(audios, bench.painter, settings, prompt) for prompt in (HIGH, LOW))
         apart = [median_pitch(one) - median_pitch(other) for one, other in zip(high, low, strict=True)]
         known = [one for one in apart if np.isfinite(one)]
         rows.append(
@@ -205,16 +205,16 @@ def measure_registers(bench: Bench, args: argparse.Namespace) -> Records:
 
 def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
     """Are the notes those of the backing?"""
-    pairs, soundings = bench.vocals
+    pairs, audios = bench.vocals
     rate = bench.painter.converter.params.sample_rate
-    harmonies = [Harmony(sounding.backing[0].numpy(), rate) for sounding in soundings]
-    true = [melody_of(one) for one in control_answers(soundings, bench.painter.target)["oracle"]]
+    harmonies = [Harmony(audio.backing[0].numpy(), rate) for audio in audios]
+    true = [melody_of(one) for one in control_rows(audios, bench.painter.target)["oracle"]]
     songs = pairs["song"]
     if len(set(songs)) < 2:
         raise UserError("needs held-out vocals of two songs")
     moved = [next(melody for song, melody in zip(songs, true, strict=True) if song != own) for own in songs]
     sung = {"true vocals": true, "true vocals of another song": moved}
-    sung |= {name: [melody_of(one) for one in answers] for name, answers in bench.sung.items()}
+    sung |= {name: [melody_of(one) for one in candidates] for name, candidates in bench.sung.items()}
     rows = []
     for name, melodies in sung.items():
         fits = np.array([harmony.fit(notes) for harmony, notes in zip(harmonies, melodies, strict=True)])
@@ -228,13 +228,13 @@ def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
 
 def measure_memory(bench: Bench, args: argparse.Namespace) -> Records:
     """Is a painted stem nearer to a training stem than true ones are, and do two seeds sing the same?"""
-    _, soundings = bench.vocals
+    _, audios = bench.vocals
     learnt = np.stack([thumbnail(picture) for picture in training_stems(args, ("vocals",))[0]])
-    answers = {"true held-out vocals": [sounding.sample.edited for sounding in soundings]}
-    answers |= {name: [one.picture for one in painted] for name, painted in bench.sung.items()}
+    candidates = {"true held-out vocals": [audio.item.reference for audio in audios]}
+    candidates |= {name: [one.picture for one in painted] for name, painted in bench.sung.items()}
     melodies = [[melody_of(one) for one in painted] for painted in bench.sung.values()]
     rows = []
-    for name, pictures in answers.items():
+    for name, pictures in candidates.items():
         nearest = likeness(np.stack([thumbnail(picture) for picture in pictures]), learnt).max(axis=1)
         figures = {"nearest, median": float(np.median(nearest)), "nearest, largest": float(nearest.max())}
         rows.append({"vocals": name, "clips": len(pictures), "training stems": len(learnt)} | figures)
@@ -246,21 +246,21 @@ def measure_memory(bench: Bench, args: argparse.Namespace) -> Records:
 
 def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
     """Does a part follow its backing, where instruction and noise are the same?"""
-    pairs, soundings = bench.vocals
-    soundings = soundings[:BACKINGS]
+    pairs, audios = bench.vocals
+    audios = audios[:BACKINGS]
     rate = bench.painter.converter.params.sample_rate
-    harmonies = [Harmony(sounding.backing[0].numpy(), rate) for sounding in soundings]
-    noises = ["the same noise"] * len(soundings)
+    harmonies = [Harmony(audio.backing[0].numpy(), rate) for audio in audios]
+    noises = ["the same noise"] * len(audios)
     rows = []
     for settings in bench.settings:
-        answers = paint(soundings, bench.painter, settings, ANY_VOCAL, noises)
-        alike = likeness(*[np.stack([thumbnail(one.picture) for one in answers])] * 2)
-        fits = np.array([[harmony.fit(melody_of(one))[0] for harmony in harmonies] for one in answers])
-        for place, _ in enumerate(answers):
-            others = [other for other in range(len(answers)) if other != place]
+        candidates = paint(audios, bench.painter, settings, ANY_VOCAL, noises)
+        alike = likeness(*[np.stack([thumbnail(one.picture) for one in candidates])] * 2)
+        fits = np.array([[harmony.fit(melody_of(one))[0] for harmony in harmonies] for one in candidates])
+        for place, _ in enumerate(candidates):
+            others = [other for other in range(len(candidates)) if other != place]
             rows.append(
                 {"seed": settings.seed, "backing": f"{place + 1}: {pairs[place]['song']}"}
-                | {f"like {other + 1}": float(alike[place, other]) for other in range(len(answers))}
+                | {f"like {other + 1}": float(alike[place, other]) for other in range(len(candidates))}
                 | {"in its own scale %": 100 * fits[place, place]}
                 | {"in the others' %": 100 * float(np.nanmean(fits[place, others]))}
             )
@@ -274,22 +274,22 @@ def measure_hearing(bench: Bench, args: argparse.Namespace) -> Records:
         pairs = bench.asked(stem)
         if not len(pairs):
             continue
-        soundings = bench.vocals[1] if stem == "vocals" else bench.soundings(pairs)
-        answers = more_controls(soundings, bench.painter)
-        painted = bench.sung if stem == "vocals" else bench.painted(soundings)
-        true = answers["oracle"]
-        heard = {name: [features_of(one) for one in given] for name, given in (answers | painted).items()}
-        for name, given in (answers | painted).items():
+        audios = bench.vocals[1] if stem == "vocals" else bench.audios(pairs)
+        controls = more_controls(audios, bench.painter)
+        painted = bench.sung if stem == "vocals" else bench.painted(audios)
+        true = controls["oracle"]
+        heard = {name: [features_of(one) for one in given] for name, given in (controls | painted).items()}
+        for name, given in (controls | painted).items():
             scaled = [standardise(np.stack(some), np.stack(heard["oracle"])) for some in (heard[name], heard["oracle"])]
             distance = kernel_distance(*scaled, [song_of(one) for one in given], [song_of(one) for one in true])
             rows.append({"stem": stem} | hearing_row(name, given, stem) | {"distance x 1000": distance})
     return rows
 
 
-def hearing_row(name: str, answers: list[Answer], stem: str) -> dict[str, object]:
-    """One row over the answers to all samples: means."""
-    rate = answers[0].sounding.converter.params.sample_rate
-    times = [on_time_of(one) for one in answers]
+def hearing_row(name: str, candidates: list[PaintedItem], stem: str) -> dict[str, object]:
+    """One row over what is painted into all items: means."""
+    rate = candidates[0].audio.converter.params.sample_rate
+    times = [on_time_of(one) for one in candidates]
 
     def mean(values: list[float]) -> float:
         known = [value for value in values if np.isfinite(value)]
@@ -297,32 +297,41 @@ def hearing_row(name: str, answers: list[Answer], stem: str) -> dict[str, object
 
     return {
         "answer": name,
-        "clips": len(answers),
-        "performed %": percent([one.measured.is_new_part(stem) for one in answers]),
-        "level dB": mean([one.measured.edit.level_db for one in answers]),
-        "pitch confidence": mean([confidence(one.stem, rate) for one in answers]),
-        "overtones %": 100 * mean([one.measured.timbre.overtone_share for one in answers]),
-        "onsets dB": mean([one.measured.timbre.onset_db for one in answers]),
-        "below 300 Hz %": 100 * mean([one.measured.timbre.low_share for one in answers]),
+        "clips": len(candidates),
+        "performed %": percent([one.analysis.is_new_part(stem) for one in candidates]),
+        "level dB": mean([one.analysis.level.level_db for one in candidates]),
+        "pitch confidence": mean([confidence(waveform(one), rate) for one in candidates]),
+        "overtones %": 100 * mean([one.analysis.timbre.overtone_share for one in candidates]),
+        "onsets dB": mean([one.analysis.timbre.onset_db for one in candidates]),
+        "below 300 Hz %": 100 * mean([one.analysis.timbre.low_share for one in candidates]),
         "on the backing's onsets %": 100 * mean([own for own, _ in times]),
         "by chance %": 100 * mean([chance for _, chance in times]),
     }
 
 
-def features_of(answer: Answer) -> np.ndarray:
-    return sound_features(answer.stem, answer.sounding.converter.params.sample_rate)
+def performed(painted: PaintedItem) -> bool:
+    return painted.measured.verdict is Verdict.PERFORMED
 
 
-def song_of(answer: Answer) -> str:
+def waveform(painted: PaintedItem) -> np.ndarray:
+    """The painted stem (samples,)."""
+    return painted.stem[0].numpy()
+
+
+def features_of(painted: PaintedItem) -> np.ndarray:
+    return sound_features(waveform(painted), painted.audio.converter.params.sample_rate)
+
+
+def song_of(painted: PaintedItem) -> str:
     """The song that a part comes from, or that it was painted over."""
-    return answer.song or answer.sounding.sample.song
+    return painted.audio.item.song
 
 
-def on_time_of(answer: Answer) -> tuple[float, float]:
+def on_time_of(painted: PaintedItem) -> tuple[float, float]:
     """Share of a part's onsets on those of its backing, and by chance."""
-    rate = answer.sounding.converter.params.sample_rate
-    part, backing = (onset_seconds(one, rate) for one in (answer.stem, answer.sounding.backing[0].numpy()))
-    return on_time(part, backing, len(answer.stem) / rate)
+    rate = painted.audio.converter.params.sample_rate
+    part, backing = (onset_seconds(one, rate) for one in (waveform(painted), painted.audio.backing[0].numpy()))
+    return on_time(part, backing, painted.stem.shape[1] / rate)
 
 
 def measure_separation(bench: Bench, args: argparse.Namespace) -> Records:
@@ -384,13 +393,13 @@ def training_stems(args: argparse.Namespace, kinds: tuple[str, ...]) -> tuple[li
     return [one["edited_image"] for one in tqdm(some, desc="training stems")], some["painted_stem"]
 
 
-def melody_of(answer: Answer) -> np.ndarray:
-    return melody(answer.stem, answer.sounding.converter.params.sample_rate)
+def melody_of(painted: PaintedItem) -> np.ndarray:
+    return melody(waveform(painted), painted.audio.converter.params.sample_rate)
 
 
-def median_pitch(answer: Answer) -> float:
+def median_pitch(painted: PaintedItem) -> float:
     """Of the voiced frames, in semitones; nan without any."""
-    notes = melody_of(answer)
+    notes = melody_of(painted)
     voiced = notes[np.isfinite(notes)]
     return float(np.median(voiced)) if len(voiced) else np.nan
 

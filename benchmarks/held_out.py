@@ -1,25 +1,26 @@
 """Held-out pairs, and what a model paints over them."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from riffusion.diffusion import model
-from riffusion.diffusion.sampling import Settings, edit_images, reconstruct_images
-from riffusion.painting.dataset_items import OUTSIDE, Sample, Sounding, read_samples
+from riffusion.diffusion.sampling import Settings, reconstruct_images
+from riffusion.painting import run
+from riffusion.painting.dataset_items import Item, ItemAudio, PaintedItem, read_items
 from riffusion.painting.long_song import Painter, unedited_images
-from riffusion.painting.metrics import Measured
+from riffusion.painting.measurements import Verdict
+from riffusion.painting.options import PaintOptions
+from riffusion.painting.paint_items import ItemRequest, paint_items
 from riffusion.painting.retries import plan_rounds
 from riffusion.pairs.dataset import held_out_split, load_splits
 from riffusion.pairs.instructions import asked_stem
-from riffusion.pairs.tasks import Task
-from riffusion.spectrogram import SpectrogramConverter
 from riffusion.util.errors import UserError
 from riffusion.util.runtime import keep_freed_memory
 
@@ -32,18 +33,18 @@ def held_out_pairs(dataset_id: str | Path) -> datasets.Dataset:
     return (held_out_split(splits) or next(iter(splits.values()))).shuffle(seed=0)
 
 
-def held_out_samples(dataset_id: str | Path, most: int, target: str) -> list[Sample]:
-    """A folder's first held-out samples. Raises UserError if they aren't of that target."""
+def held_out_items(dataset_id: str | Path, most: int, target: str) -> list[Item]:
+    """A folder's first held-out items. Raises UserError if they aren't of that target."""
     pairs = held_out_pairs(dataset_id)
-    return read_target(pairs.select(range(min(most, len(pairs)))), target)
+    return items_of_target(pairs.select(range(min(most, len(pairs)))), target)
 
 
-def read_target(pairs: datasets.Dataset, target: str) -> list[Sample]:
-    """Some pairs as samples. Raises UserError if they aren't of that target."""
-    samples = read_samples(pairs, None)
-    if samples[0].target != target:
-        raise UserError(f"the pairs' target is {samples[0].target!r}, the model's is {target!r}")
-    return samples
+def items_of_target(pairs: datasets.Dataset, target: str) -> list[Item]:
+    """Some pairs as items. Raises UserError if they aren't of that target."""
+    items = read_items(pairs)
+    if items[0].target != target:
+        raise UserError(f"the pairs' target is {items[0].target!r}, the model's is {target!r}")
+    return items
 
 
 def spread_over_songs(rows: list[int], songs: list[str]) -> list[int]:
@@ -56,111 +57,80 @@ def spread_over_songs(rows: list[int], songs: list[str]) -> list[int]:
     return [rows[place] for place in np.argsort(turns, kind="stable")]
 
 
-def sound_inputs(samples: list[Sample], painter: Painter) -> list[Sounding]:
-    """The inputs of some samples as sound."""
-    return [Sounding(sample, painter.converter) for sample in tqdm(samples, desc="sounding the inputs")]
+def open_audio(items: list[Item], painter: Painter) -> list[ItemAudio]:
+    """The inputs of some items as sound."""
+    return [
+        ItemAudio(item, painter.converter, *unedited_images([item.original], painter))
+        for item in tqdm(items, desc="inputs as sound")
+    ]
 
 
 def load_painter(model_id: str, batch_size: int) -> Painter:
     """A model on the CPU, in float32."""
     keep_freed_memory()
-    facts = model.load_facts(model_id)
-    pipeline = model.load_pipeline(model_id, "cpu", torch.float32)
-    return Painter(pipeline, SpectrogramConverter(facts.params), facts.target, batch_size)
+    options = PaintOptions(model_id=model_id, batch_size=batch_size, precision="fp32")
+    return run.load_painter(options, model.load_facts(model_id), torch.device("cpu"))
 
 
-@dataclass
-class Answer:
-    """What was painted over a sample: the model's picture, its stem as sound (samples,), and what was measured."""
-
-    sounding: Sounding
-    picture: Image.Image
-    stem: np.ndarray
-    measured: Measured
-    outside: float
-    song: str = ""  # that the part comes from, if it is another one's
-
-    @property
-    def task(self) -> Task:
-        """What the sample's instruction asks for."""
-        return self.sounding.sample.task
-
-    @property
-    def performed(self) -> bool | None:
-        """Whether the edit was performed, None if that can't be told."""
-        return self.measured.performed(self.task, asked_stem(self.sounding.sample.prompt))
-
-    def row(self) -> dict[str, object]:
-        """As `riffusion.painting.results.summarise` reads it."""
-        return self.measured.row(self.task, asked_stem(self.sounding.sample.prompt)) | {OUTSIDE: self.outside}
+def control_rows(audios: list[ItemAudio], target: str) -> dict[str, list[PaintedItem]]:
+    """What known pictures paint over every item, by their names."""
+    rows: dict[str, list[PaintedItem]] = {}
+    for audio in tqdm(audios, desc="control rows"):
+        for name, painted in audio.controls(target).items():
+            rows.setdefault(name, []).append(painted)
+    return rows
 
 
-def answer(sounding: Sounding, before: Image.Image, picture: Image.Image, target: str) -> Answer:
-    """Sound and measurements of a picture that answers a sample; `before` is what the input is without any edit."""
-    stem = sounding.stem(before, picture, target)
-    outside = sounding.sample.outside(before, picture, target)
-    return Answer(sounding, picture, stem[0].numpy(), sounding.measured(stem), outside)
-
-
-def control_answers(soundings: list[Sounding], target: str) -> dict[str, list[Answer]]:
-    """The answers that are known to every sample, by what answers so."""
-    answers: dict[str, list[Answer]] = {}
-    for sounding in tqdm(soundings, desc="control rows"):
-        for name, (picture, shown) in sounding.sample.known_answers(target).items():
-            answers.setdefault(name, []).append(answer(sounding, sounding.sample.original, picture, shown))
-    return answers
-
-
-def more_controls(soundings: list[Sounding], painter: Painter) -> dict[str, list[Answer]]:
-    """`control_answers`, and beside them the true answers through the model's autoencoder and, where pictures show
-    stems, another song's true part of the same kind (answers to fewer samples, if there is but one song)."""
-    answers = control_answers(soundings, painter.target)
-    for place, sounding in enumerate(tqdm(soundings, desc="more control rows")):
-        sample = sounding.sample
-        (through,) = reconstruct_images(painter.pipeline, [sample.edited])
-        before = unedited_images([sample.original], painter)[0] if sample.target == "mix" else sample.original
-        answers.setdefault(AUTOENCODED, []).append(answer(sounding, before, through, sample.target))
-        others = [one.sample for one in soundings[place + 1 :] + soundings[:place]]
-        stem = asked_stem(sample.prompt)
-        strange = (one for one in others if one.song != sample.song and asked_stem(one.prompt) == stem)
+def more_controls(audios: list[ItemAudio], painter: Painter) -> dict[str, list[PaintedItem]]:
+    """`control_rows`, and beside them the references through the model's autoencoder and, where pictures show stems,
+    another song's true part of the same kind (over fewer items, if there is but one song)."""
+    rows = control_rows(audios, painter.target)
+    for place, audio in enumerate(tqdm(audios, desc="more control rows")):
+        item = audio.item
+        (through,) = reconstruct_images(painter.pipeline, [item.reference])
+        before = audio.unedited if item.target == "mix" else item.original
+        rows.setdefault(AUTOENCODED, []).append(audio.measured(before, through, item.target))
+        others = [one.item for one in audios[place + 1 :] + audios[:place]]
+        stem = asked_stem(item.prompt)
+        strange = (one for one in others if one.song != item.song and asked_stem(one.prompt) == stem)
         other = next(strange, None)
-        if other is not None and sample.target == "stem":
-            moved = answer(sounding, sample.original, other.edited, "stem")
-            answers.setdefault(ANOTHER, []).append(replace(moved, song=other.song))
-    return answers
+        if other is not None and item.target == "stem":
+            moved = audio.measured(item.original, other.reference, "stem")
+            rows.setdefault(ANOTHER, []).append(of_song(moved, other.song))
+    return rows
+
+
+def of_song(painted: PaintedItem, song: str) -> PaintedItem:
+    """The same part, said to come from a song."""
+    audio = copy(painted.audio)
+    audio.item = replace(audio.item, song=song)
+    return replace(painted, audio=audio)
 
 
 def paint(
-    soundings: list[Sounding],
+    audios: list[ItemAudio],
     painter: Painter,
     settings: Settings,
     prompt: str | None = None,
     noises: list[str] | None = None,
-) -> list[Answer]:
-    """The model's answer to every sample, by its own instruction and noise unless others are given."""
-    names = noises or [sounding.sample.sha256 for sounding in soundings]
-    answers = []
+) -> list[PaintedItem]:
+    """What the model paints over every item, by its own instruction and noise unless others are given."""
+    names = noises or [audio.item.sha256 for audio in audios]
+    requests = [
+        ItemRequest(audio, prompt or audio.item.prompt, name) for audio, name in zip(audios, names, strict=True)
+    ]
     label = f"{settings.num_inference_steps} steps of {settings.scheduler}, seed {settings.seed}"
-    with tqdm(total=len(soundings) * settings.num_inference_steps, unit="step", desc=label) as bar:
-        for first in range(0, len(soundings), painter.batch_size):
-            batch = soundings[first : first + painter.batch_size]
-            originals = [sounding.sample.original for sounding in batch]
-            prompts = [prompt or sounding.sample.prompt for sounding in batch]
-            own_names = names[first : first + len(batch)]
-            unedited = unedited_images(originals, painter)
-            painted = edit_images(painter.pipeline, originals, prompts, own_names, settings, bar)
-            parts = zip(batch, unedited, painted, strict=True)
-            answers += [answer(sounding, before, picture, painter.target) for sounding, before, picture in parts]
-    return answers
+    with tqdm(total=len(audios) * settings.num_inference_steps, unit="step", desc=label) as bar:
+        return paint_items(requests, settings, painter, bar)
 
 
-def paint_again(answers: list[Answer], painter: Painter, settings: Settings, retries: int) -> list[Answer]:
-    """The answers with those that failed painted anew, as `--retries` of the inference script does it."""
-    kept = list(answers)
+def paint_again(painted: list[PaintedItem], painter: Painter, settings: Settings, retries: int) -> list[PaintedItem]:
+    """The same, with those that failed painted anew, as `--retries` of the inference script does it."""
+    kept = list(painted)
     for (attempt,) in plan_rounds(settings, 1, retries)[1:]:
-        failed = [place for place, one in enumerate(kept) if one.performed is False]
-        soundings = [kept[place].sounding for place in failed]
-        noises = [attempt.noise_name(sounding.sample.sha256) for sounding in soundings]
-        for place, one in zip(failed, paint(soundings, painter, attempt.settings, noises=noises), strict=True):
+        failed = [place for place, one in enumerate(kept) if one.measured.verdict is Verdict.FAILED]
+        audios = [kept[place].audio for place in failed]
+        noises = [attempt.noise_name(audio.item.sha256) for audio in audios]
+        for place, one in zip(failed, paint(audios, painter, attempt.settings, noises=noises), strict=True):
             kept[place] = one
     return kept

@@ -6,7 +6,7 @@
 `equal`: the same scheduler, noise and steps in float32; the largest difference of our pictures from the pipeline's, in
 grey levels, and seconds a picture. `speed`: our defaults beside the pipeline as it comes, from picture to picture, by
 batch size. `quality`: our defaults beside --slow_steps of DDIM over the same clips and seeds; seconds are those of
-painting, without the measuring. `batches`: pictures of the inference script by batch sizes, order of the samples and
+painting, without the measuring. `batches`: pictures of the inference script by batch sizes, order of the items and
 number of processes. `gpu`: a model of Stable Diffusion 1.5's size with random weights in bf16. --real_size adds that
 model's row to `equal` and `speed`, with --real_size_steps each.
 """
@@ -27,17 +27,17 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness import require_gpu, run_measures
-from held_out import control_answers, held_out_samples, paint, sound_inputs
+from held_out import control_rows, held_out_items, open_audio, paint
 from real_size import matrix_rate, real_size_model, unet_flops
 
 from riffusion.diffusion import model
 from riffusion.diffusion.sampling import choose_settings, edit_images, sample_generator
 from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS
-from riffusion.painting.dataset_items import Sample
+from riffusion.painting.dataset_items import Item
 from riffusion.painting.long_song import Painter
-from riffusion.painting.results import summarise
+from riffusion.painting.result import read_result
+from riffusion.painting.summary import Summary
 from riffusion.spectrogram import SpectrogramConverter
-from riffusion.util import files
 from riffusion.util.flags import Help
 from riffusion.util.runtime import choose_dtype, keep_freed_memory, run_script
 
@@ -111,7 +111,7 @@ def grey(pictures: list[Image.Image]) -> np.ndarray:
 
 def measure_equal(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """The same sampling by both, one picture at a time."""
-    sample = held_out_samples(args.dataset_id, 1, model.load_facts(args.model_id).target)[0]
+    item = held_out_items(args.dataset_id, 1, model.load_facts(args.model_id).target)[0]
     rows = []
     for name, path, steps in models(args, folder):
         facts = model.load_facts(path)
@@ -119,8 +119,8 @@ def measure_equal(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
         reference = theirs(path)
         ours = model.load_pipeline(path, str(DEVICE), torch.float32)
         runs = {
-            "diffusers": lambda settings=settings, reference=reference: their_pictures(reference, [sample], settings),
-            "ours": lambda settings=settings, ours=ours: our_pictures(ours, [sample], settings),
+            "diffusers": lambda settings=settings, reference=reference: their_pictures(reference, [item], settings),
+            "ours": lambda settings=settings, ours=ours: our_pictures(ours, [item], settings),
         }
         answers, spent = in_turns(runs, args.repeats)
         rows.append(
@@ -138,28 +138,28 @@ def measure_equal(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
     return rows
 
 
-def their_pictures(pipeline, samples: list[Sample], settings, **options: object) -> list[Image.Image]:
-    """What the pipeline makes of samples."""
+def their_pictures(pipeline, items: list[Item], settings, **options: object) -> list[Image.Image]:
+    """What the pipeline makes of items."""
     return pipeline(
-        [sample.prompt for sample in samples],
-        image=[sample.original.convert("RGB") for sample in samples],
+        [item.prompt for item in items],
+        image=[item.original.convert("RGB") for item in items],
         guidance_scale=settings.guidance_scale,
         image_guidance_scale=settings.image_guidance_scale,
-        generator=[sample_generator(settings.seed, sample.sha256) for sample in samples],
+        generator=[sample_generator(settings.seed, item.sha256) for item in items],
         **{"num_inference_steps": settings.num_inference_steps} | options,
     ).images
 
 
-def our_pictures(pipeline, samples: list[Sample], settings) -> list[Image.Image]:
-    """What our sampler makes of samples."""
-    originals, prompts = [sample.original for sample in samples], [sample.prompt for sample in samples]
-    return edit_images(pipeline, originals, prompts, [sample.sha256 for sample in samples], settings)
+def our_pictures(pipeline, items: list[Item], settings) -> list[Image.Image]:
+    """What our sampler makes of items."""
+    originals, prompts = [item.original for item in items], [item.prompt for item in items]
+    return edit_images(pipeline, originals, prompts, [item.sha256 for item in items], settings)
 
 
 def measure_speed(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """Our defaults beside the pipeline as it comes, in float32, with as many steps as we are asked to compare with."""
     target = model.load_facts(args.model_id).target
-    some = held_out_samples(args.dataset_id, max(args.batch_sizes), target)
+    some = held_out_items(args.dataset_id, max(args.batch_sizes), target)
     rows = []
     for name, path, steps in models(args, folder):
         facts, dtype = model.load_facts(path), choose_dtype(DEVICE, None)
@@ -189,21 +189,22 @@ def measure_quality(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
     facts = model.load_facts(args.model_id)
     pipeline = model.load_pipeline(args.model_id, str(DEVICE), choose_dtype(DEVICE, None))
     painter = Painter(pipeline, SpectrogramConverter(facts.params, str(DEVICE)), facts.target, 4)
-    samples = held_out_samples(args.dataset_id, args.max_samples, facts.target)
-    soundings = sound_inputs(samples, painter)
-    controls = control_answers(soundings, facts.target)
-    known = [summarise(name, [one.row() for one in answers]) for name, answers in controls.items()]
+    items = held_out_items(args.dataset_id, args.max_samples, facts.target)
+    audios = open_audio(items, painter)
+    controls = control_rows(audios, facts.target)
+    known = [Summary.of(name, [one.measured for one in painted]).row() for name, painted in controls.items()]
     rows, slow = [row | {"s a clip": 0.0, FROM_SLOW: 0.0} for row in known], {}
     for scheduler, steps in (("ddim", args.slow_steps), ("ddim", 20), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
         for seed in args.seeds:
             settings = choose_settings(facts, None, None, steps, seed, scheduler=scheduler)
             started = time.perf_counter()
-            our_pictures(pipeline, samples[:4], settings)
-            spent = (time.perf_counter() - started) / len(samples[:4])
-            answers = paint(soundings, painter, settings)
-            painted = [one.picture for one in answers]
-            distance = grey(painted) - grey(slow.setdefault(seed, painted))
-            row = summarise(f"{steps} steps of {scheduler}, seed {seed}", [one.row() for one in answers])
+            our_pictures(pipeline, items[:4], settings)
+            spent = (time.perf_counter() - started) / len(items[:4])
+            painted = paint(audios, painter, settings)
+            pictures = [one.picture for one in painted]
+            distance = grey(pictures) - grey(slow.setdefault(seed, pictures))
+            measured = [one.measured for one in painted]
+            row = Summary.of(f"{steps} steps of {scheduler}, seed {seed}", measured).row()
             rows.append(row | {"s a clip": spent, FROM_SLOW: float(np.sqrt(np.square(distance).mean()))})
     return rows
 
@@ -243,19 +244,20 @@ def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
 
 def kept_first(folder: Path) -> bool:
     """Whether a result is its first attempt."""
-    return files.load_json(folder / "result.json")["kept attempt"] == 0
+    result = read_result(folder)
+    return result is not None and result.kept == 0
 
 
 def another_order(args: argparse.Namespace) -> dict[str, object]:
-    """The same samples backwards, and three at a time."""
+    """The same items backwards, and three at a time."""
     facts = model.load_facts(args.model_id)
     pipeline = model.load_pipeline(args.model_id, str(DEVICE), choose_dtype(DEVICE, None))
-    samples = held_out_samples(args.dataset_id, 6, facts.target)
+    items = held_out_items(args.dataset_id, 6, facts.target)
     settings = choose_settings(facts, None, None, DEFAULT_STEPS, 0)
-    forwards = grey(our_pictures(pipeline, samples, settings))
-    backwards = our_pictures(pipeline, samples[:2:-1], settings) + our_pictures(pipeline, samples[2::-1], settings)
+    forwards = grey(our_pictures(pipeline, items, settings))
+    backwards = our_pictures(pipeline, items[:2:-1], settings) + our_pictures(pipeline, items[2::-1], settings)
     difference = int(np.abs(forwards - grey(backwards[::-1])).max())
-    return {"run": "backwards, by threes", "samples": len(samples), "largest difference, grey levels": difference} | {
+    return {"run": "backwards, by threes", "samples": len(items), "largest difference, grey levels": difference} | {
         "all files the same": "-"
     }
 
@@ -265,7 +267,7 @@ def measure_gpu(args: argparse.Namespace, folder: Path) -> list[dict[str, object
     require_gpu()
     path = real_size_edit_model(folder)
     flops, rate = 3 * unet_flops(folder / "base"), matrix_rate()
-    some = held_out_samples(args.dataset_id, max(args.batch_sizes), model.load_facts(args.model_id).target)
+    some = held_out_items(args.dataset_id, max(args.batch_sizes), model.load_facts(args.model_id).target)
     settings = choose_settings(model.ModelFacts(), None, None, args.num_inference_steps, 0, scheduler="ddim")
     reference = theirs(str(path), torch.bfloat16)
     ours, compiled = (model.load_pipeline(str(path), str(DEVICE), torch.bfloat16) for _ in range(2))

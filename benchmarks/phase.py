@@ -16,7 +16,6 @@ through the inference script. `pictures`: the converter against the formula.
 
 import argparse
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -43,6 +42,7 @@ from riffusion.diffusion import model
 from riffusion.diffusion.encode import latent_factor
 from riffusion.diffusion.windows import Canvas, lay_windows
 from riffusion.image import image_from_spectrogram, mel_from_pixels, pixels_from_mel, shared_max_value
+from riffusion.painting.result import read_result
 from riffusion.pairs import stems
 from riffusion.phase import painted_stem
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, mel_filters
@@ -270,6 +270,8 @@ def paint_song(path: Path, args: argparse.Namespace) -> dict[str, object]:
         raise UserError(f"{path}: the inference script ended with {status}")
     elapsed = time.perf_counter() - started
     result = path.parent / path.stem
+    painted_result = read_result(result)
+    assert painted_result is not None
     original, painted, stem = (
         audio.to_integers(soundfile.read(file, always_2d=True)[0].T, 24)
         for file in (path, result / "painted.wav", result / "stem.wav")
@@ -280,7 +282,7 @@ def paint_song(path: Path, args: argparse.Namespace) -> dict[str, object]:
         "input bits changed": int(np.count_nonzero(painted - stem - original)),
         **clicks(original, stem, args),
         **repetition(stem, args),
-        "edit performed": json.loads((result / "result.json").read_text())["measured"]["edit performed"],
+        "edit performed": painted_result.measured.verdict.value,
     }
 
 

@@ -19,6 +19,8 @@ import inference_instruct_pix2pix as inference
 import preprocess_musdb
 import upload_musdb
 from riffusion import __main__ as pictures
+from riffusion.painting.inputs import open_song
+from riffusion.painting.run import open_items
 from riffusion.pairs import stems
 from riffusion.pairs.dataset import read_pair_picture
 from riffusion.pairs.dataset_check import open_pairs
@@ -83,7 +85,7 @@ def look(path: Path, place: Path, args: argparse.Namespace, *more: str) -> tuple
 
     def read(parsed: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() as scratch:
-            song = inference.find_song(path, SpectrogramParams(), Path(scratch), parsed)
+            song = open_song(path, SpectrogramParams(), Path(scratch), inference.options_of(parsed))
             heard.append(Sound.of(np.concatenate(list(song.recording.blocks()), axis=1), song.rate))
         return 0
 
@@ -149,8 +151,8 @@ def open_samples(root: Path, place: Path, args: argparse.Namespace) -> tuple[int
 
     def read(parsed: argparse.Namespace) -> int:
         params = SpectrogramParams(num_frames=64)
-        for sample in inference.find_sources(params, place / "tmp", {}, parsed):
-            rows.append([odd_pairs.digest(sample.original), odd_pairs.digest(sample.edited), sample.prompt])
+        for item in open_items(inference.options_of(parsed), params):
+            rows.append([odd_pairs.digest(item.original), odd_pairs.digest(item.reference), item.prompt])
         return 0
 
     flags = ["--dataset_id", str(root), "--max_samples", "100000", *painting_flags(place, args)]

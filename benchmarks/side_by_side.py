@@ -18,12 +18,12 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from held_out import held_out_pairs, load_painter, read_target, spread_over_songs
+from held_out import held_out_pairs, items_of_target, load_painter, spread_over_songs
 
 from riffusion.diffusion import model
 from riffusion.diffusion.sampling import Settings, choose_settings, edit_images, reconstruct_images
 from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, SCHEDULERS
-from riffusion.painting.dataset_items import Sample
+from riffusion.painting.dataset_items import Item
 from riffusion.painting.long_song import Painter
 from riffusion.util import figures, files
 from riffusion.util.errors import UserError
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     painter = load_painter(args.model_id, batch_size=1)
     steps, facts = args.num_inference_steps, model.load_facts(args.model_id)
     settings = choose_settings(facts, None, None, steps, args.seed, scheduler=args.scheduler)
-    rows = [pictures_of(sample, painter, settings) for sample in read_target(pairs, painter.target)]
+    rows = [pictures_of(item, painter, settings) for item in items_of_target(pairs, painter.target)]
     prompts = [f"{prompt}  ({song})" for prompt, song in zip(pairs["edit_prompt"], pairs["song"], strict=True)]
     files.make_folder(args.png.parent)
     small = (README_WIDTH - 3 * GAP) // 4
@@ -83,12 +83,12 @@ def choose_pairs(pairs: datasets.Dataset, task: str, number: int, seed: int) -> 
     return pairs.select(chosen[:number])
 
 
-def pictures_of(sample: Sample, painter: Painter, settings: Settings) -> dict[str, Image.Image]:
-    """One row: a sample's pictures and the model's, by their headings."""
-    (through,) = reconstruct_images(painter.pipeline, [sample.edited])
-    (painted,) = edit_images(painter.pipeline, [sample.original], [sample.prompt], [sample.sha256], settings)
-    true = TRUE_PART[sample.target]
-    return {"input": sample.original, true: sample.edited, f"{true}, autoencoder": through, "painted": painted}
+def pictures_of(item: Item, painter: Painter, settings: Settings) -> dict[str, Image.Image]:
+    """One row: an item's pictures and the model's, by their headings."""
+    (through,) = reconstruct_images(painter.pipeline, [item.reference])
+    (painted,) = edit_images(painter.pipeline, [item.original], [item.prompt], [item.sha256], settings)
+    true = TRUE_PART[item.target]
+    return {"input": item.original, true: item.reference, f"{true}, autoencoder": through, "painted": painted}
 
 
 def sheet(rows: list[dict[str, Image.Image]], captions: list[str], width: int | None = None) -> Image.Image:

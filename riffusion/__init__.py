@@ -3,6 +3,12 @@
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from riffusion.painting.api import Painting
 
 # These warn while they are imported, on every machine without xformers' GPU kernels or torchvision; neither is needed.
 logging.getLogger("xformers").setLevel(logging.ERROR)
@@ -21,3 +27,39 @@ for module, setting, value in (
 ):
     if module in sys.modules:
         setattr(sys.modules[module], setting, value)
+
+
+def paint(
+    audio: "np.ndarray",
+    sample_rate: int,
+    prompt: str,
+    model: str = "checkpoints/small",
+    **options: Any,
+) -> "Painting":
+    """Paint a part into a recording by instruction, as inference_instruct_pix2pix.py does it with the same options.
+
+        song, rate = soundfile.read("song.wav", always_2d=True)
+        result = riffusion.paint(song.T, rate, "add a soft female vocal", seed=0)
+        soundfile.write("painted.wav", result.painted.T, result.sample_rate)
+
+    `audio` is float (channels, samples) in [-1, 1], or (samples,), at `sample_rate` Hz; what is beyond full scale is
+    clipped. `model` is a folder or a name on the Hub. `options` are the script's flags by their names, such as `seed`,
+    `task`, `start` and `end` (seconds), `num_inference_steps`, `guidance_scale`, `stem_gain_db`, `num_candidates`,
+    `retries` or `device`: see `riffusion.painting.options.PaintOptions`.
+
+    Returns `.painted`, the recording with the edit, and `.stem`, the painted part alone, both float32 (channels,
+    samples) as long as the recording and of 24 bits; for an "add", painted - stem is the recording to the last of them.
+    `.measurements` say whether the edit was performed, and `.result` holds everything that result.json would.
+
+    Raises UserError if the recording can't be painted into or the model can't be had.
+    """
+    from riffusion.painting.api import paint_array
+    from riffusion.painting.options import PaintOptions
+
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+    }
+    for name in ("guidance_scale", "image_guidance_scale"):
+        if isinstance(given.get(name), int | float):
+            given[name] = (given[name],)
+    return paint_array(audio, sample_rate, PaintOptions(model_id=model, prompt=(prompt,), quiet=True, **given))

@@ -19,7 +19,11 @@ import preprocess_musdb
 from riffusion import audio
 from riffusion.diffusion import model
 from riffusion.diffusion.windows import lay_windows
+from riffusion.painting import paint_song
 from riffusion.painting.inputs import read_song
+from riffusion.painting.jobs import needed_bytes
+from riffusion.painting.options import PaintOptions
+from riffusion.painting.run import open_songs
 from riffusion.pairs.dataset import load_splits
 from riffusion.recordings import ffmpeg
 from riffusion.spectrogram import SpectrogramParams
@@ -322,14 +326,14 @@ def test_a_run_goes_on_where_it_stopped_and_overwrites_nothing(tiny_model, tmp_p
         audio.save_wav(tmp_path / f"{name}.wav", tone(220, 1.0), RATE)
     flags = ("--audio", str(tmp_path / "*.wav"), "--prompt", "add a vocal")
     output = tmp_path / "out"
-    mixed = inference_instruct_pix2pix.mix_answer
+    mixed = paint_song.mix_candidate
 
     def interrupted(job, *rest):
-        if job.source.name == "second":
+        if job.song.name == "second":
             raise KeyboardInterrupt
         return mixed(job, *rest)
 
-    monkeypatch.setattr(inference_instruct_pix2pix, "mix_answer", interrupted)
+    monkeypatch.setattr(paint_song, "mix_candidate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, output, *flags)
     monkeypatch.undo()
@@ -542,13 +546,13 @@ def test_names_that_become_the_same_are_told_apart(tiny_model, tmp_path):
 def test_what_cannot_be_written_is_told_before_the_painting(tiny_model, tmp_path):
     with soundfile.SoundFile(tmp_path / "song.wav", "w", RATE, 2, "PCM_16") as file:
         file.write(np.tile(tone(220, 1.0).T, (1, 2)))
-    args = inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", "add", "--num_candidates", "2"])
+    options = PaintOptions(num_candidates=2)
     song = read_song(tmp_path / "song.wav", None, None, None, tmp_path)
-    kept, working = inference_instruct_pix2pix.needed_bytes(song, args)
+    kept, working = needed_bytes(song, options)
     assert kept == 3 * 2 * 2 * RATE
     assert working == 2 * 4 * RATE + kept
     hours = dataclasses.replace(song, samples=7 * 3600 * RATE)
-    assert inference_instruct_pix2pix.needed_bytes(hours, args)[0] == 7 * 3600 * kept
+    assert needed_bytes(hours, options)[0] == 7 * 3600 * kept
     with pytest.raises(SystemExit):
         inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", os.fsdecode(b"add a caf\xe9")])
     args = inference_instruct_pix2pix.parse_args(["--audio", "song.wav", "--prompt", "add a caf\udcc3\udca9"])
@@ -607,7 +611,7 @@ def test_flags_that_cannot_be_meant_are_refused(capsys):
         "--audio a.wav": "go together",
         "--format flac": "--format is for --audio",
         "--guidance_scale nan": "must be finite",
-        "--num_inference_steps 1001": "at most 1000",
+        "--num_inference_steps 1001": "from 1 to 1000",
         "--audio - --prompt p --without_stem vocals": "can't come from stdin",
         "--audio a.wav b.wav --prompt p --name n": "--name names",
         "--audio a.wav --prompt p --name ../n": "not a path",
@@ -615,7 +619,7 @@ def test_flags_that_cannot_be_meant_are_refused(capsys):
         "--guidance_interval 0.5 0.5": "two shares",
         "--guidance_rescale 2": "from 0 to 1",
         "--num_candidates 0": "at least 1",
-        "--retries -1": "must not be negative",
+        "--retries -1": "at least 0",
         "--scheduler magic": "invalid choice",
     }.items():
         with pytest.raises(SystemExit) as error:
@@ -775,8 +779,8 @@ def test_what_was_read_otherwise_than_it_should_be_is_told_before_painting(tiny_
     data[len(data) // 2 : len(data) // 2 + 1500] = b"\x55" * 1500
     (tmp_path / "damaged.m4a").write_bytes(data)
     flags = ["--audio", str(tmp_path / "song.mp3"), str(tmp_path / "damaged.m4a"), "--prompt", "add a vocal"]
-    args = inference_instruct_pix2pix.parse_args(flags)
-    songs = inference_instruct_pix2pix.find_sources(model.load_facts(str(tiny_model)).params, tmp_path, {}, args)
+    options = inference_instruct_pix2pix.options_of(inference_instruct_pix2pix.parse_args(flags))
+    songs = open_songs(options, model.load_facts(str(tiny_model)).params, tmp_path, {})
     told = capsys.readouterr().err
     assert "damaged.m4a: damaged at " in told
     assert songs[0].tags["title"] == "T"

@@ -74,9 +74,9 @@ def test_a_model_that_copies_its_input_paints_nothing(excerpt):
     for target in ("stem", "mix"):
         copied = painted_stem(converter, waveform, mel, mel, target)
         heard = converter.mel_amplitudes_from_waveform(copied)
-        edit = metrics.measure_edit(heard[0].numpy(), mel[0].numpy())
-        assert not edit.performed
-        assert edit.active_share < metrics.MIN_ACTIVE_SHARE
+        level = metrics.measure_level(heard[0].numpy(), mel[0].numpy())
+        assert not level.is_part
+        assert level.active_share < metrics.MIN_ACTIVE_SHARE
 
 
 def test_two_seeds_paint_two_parts(demo, tmp_path):

@@ -1,7 +1,7 @@
-"""A dataset's samples: pictures without sound of their own, how they sound, and what is measured of them."""
+"""Dataset items: pictures without sound of their own, their sound, and what is measured of what is painted there."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import datasets
@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from riffusion.image import CHANGED_GREY, grey_levels, spectrogram_from_image
-from riffusion.painting.metrics import Measured, measure_stem
+from riffusion.painting.measurements import Measurements
+from riffusion.painting.metrics import StemAnalysis, analyse_stem
 from riffusion.pairs.dataset import dataset_target, undecoded
 from riffusion.pairs.instructions import asked_stem
 from riffusion.pairs.pair import PAIR_PICTURES
@@ -22,17 +23,18 @@ from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, max_value_from_exif
 from riffusion.util.errors import UserError
 
-OUTSIDE = "outside, grey levels"  # `Sample.outside` in tables
-
 
 @dataclass
-class Sample:
-    """A picture, the picture that it should become, and the instruction; `target` says what the latter shows."""
+class Item:
+    """A dataset's record: a picture, its reference (the picture that it should become), and the instruction.
+
+    `target` says what the reference shows: "mix" or "stem".
+    """
 
     name: str
     title: str
     original: Image.Image
-    edited: Image.Image
+    reference: Image.Image
     prompt: str
     task: Task
     target: str
@@ -40,13 +42,13 @@ class Sample:
 
     @cached_property
     def sha256(self) -> str:
-        """What tells this input from others, wherever it stands in a dataset."""
+        """Digest of the original's pixels, which identifies the input wherever it stands in a dataset."""
         return hashlib.sha256(self.original.tobytes()).hexdigest()
 
     @property
-    def target_sha256(self) -> str:
-        """The same of the picture that it should become."""
-        return hashlib.sha256(self.edited.tobytes()).hexdigest()
+    def reference_sha256(self) -> str:
+        """Digest of the reference's pixels."""
+        return hashlib.sha256(self.reference.tobytes()).hexdigest()
 
     @property
     def params(self) -> SpectrogramParams:
@@ -64,43 +66,44 @@ class Sample:
         return torch.from_numpy(channels.mean(axis=0, keepdims=True))
 
     def shown(self, before: Image.Image, after: Image.Image, target: str) -> dict[str, np.ndarray]:
-        """Mel amplitudes (1, bands, frames) of the input, of a model's answer, of its stem and of the true answer.
+        """Mel amplitudes (1, bands, frames) of the original, of what is painted, of its stem and of the reference.
 
         `before` and `after` are what the model makes of the input unedited and edited; `target` says what it shows.
         """
-        mels = [self.mel(picture).numpy() for picture in (self.original, before, after, self.edited)]
-        original, unedited, answer, true = mels
-        stem, result = answer, answer
+        pictures = (self.original, before, after, self.reference)
+        original, unedited, edited, reference = (self.mel(picture).numpy() for picture in pictures)
+        stem, painted = edited, edited
         if target == "mix":
-            stem = np.maximum(self.task.stem_of_change(unedited, answer - unedited), 0)
+            stem = np.maximum(self.task.stem_of_change(unedited, edited - unedited), 0)
         else:
-            result = np.maximum(self.task.apply(original, stem), 0)
+            painted = np.maximum(self.task.apply(original, stem), 0)
         if self.target == "stem":
-            true = np.maximum(self.task.apply(original, true), 0)
-        return {"original": original, "painted": result, "stem": stem, "target": true}
+            reference = np.maximum(self.task.apply(original, reference), 0)
+        return {"original": original, "painted": painted, "stem": stem, "target": reference}
 
-    def known_answers(self, target: str) -> dict[str, tuple[Image.Image, str]]:
-        """Answers that tell what a measurement is worth, and what they show: its own picture, and the true one.
+    def control_pictures(self, target: str) -> dict[str, tuple[Image.Image, str]]:
+        """Pictures that show what measurements are worth, and what they show: the input itself, and the reference.
 
         A model that answers with its input takes that for what `target` says.
         """
-        return {"copy the input": (self.original, target), "oracle": (self.edited, self.target)}
+        return {"copy the input": (self.original, target), "oracle": (self.reference, self.target)}
 
     def outside(self, before: Image.Image, after: Image.Image, target: str) -> float:
-        """How far a model's answer is from the input, or of a stem from silence, where nothing was to be painted.
+        """How far a painted picture is from the input, or that of a stem from silence, where nothing was to change.
 
-        In grey levels, root mean square. That is where the true pictures differ by less than `CHANGED_GREY`.
+        In grey levels, root mean square, over the pixels in which the true pictures differ by less than
+        `CHANGED_GREY`.
         """
-        levels = [grey_levels(picture).astype(np.float32) for picture in (self.original, self.edited, before, after)]
-        original, edited, unedited, answer = levels
-        silence = np.full_like(answer, 255)
-        untouched = np.abs(edited - (original if self.target == "mix" else silence)) < CHANGED_GREY
-        distance = answer - (unedited if target == "mix" else silence)
+        pictures = (self.original, self.reference, before, after)
+        original, reference, unedited, edited = (grey_levels(picture).astype(np.float32) for picture in pictures)
+        silence = np.full_like(edited, 255)
+        untouched = np.abs(reference - (original if self.target == "mix" else silence)) < CHANGED_GREY
+        distance = edited - (unedited if target == "mix" else silence)
         return float(np.sqrt(np.square(distance[untouched]).mean())) if untouched.any() else 0.0
 
 
-def read_samples(records: datasets.Dataset, task: Task | None = None) -> list[Sample]:
-    """The samples of a dataset. Without `task` a record says what becomes of the painted stem, or its instruction.
+def read_items(records: datasets.Dataset, task: Task | None = None) -> list[Item]:
+    """The items of a dataset. Without `task` a record says what is done with the painted stem, or its instruction.
 
     Raises UserError if there is none, if one lacks something, or if their pictures aren't all of one size.
     """
@@ -111,25 +114,35 @@ def read_samples(records: datasets.Dataset, task: Task | None = None) -> list[Sa
     facts = records.remove_columns(
         [name for name, kind in records.features.items() if isinstance(kind, datasets.Image)]
     )
-    samples: list[Sample] = []
+    items: list[Item] = []
     for number, record in enumerate(facts):
-        title = name = f"sample-{number:03d}"
-        if record.get("song"):
-            title += f": {record['song']}"
-        if record.get("start_seconds") is not None:
-            title += f", {record['start_seconds']:.1f} s"
-        files = {column: rows[number][column] for column, rows in pictures.items()}
-        missing = [column for column, value in {**files, "edit_prompt": record["edit_prompt"]}.items() if value is None]
-        if missing:
-            raise UserError(f"{name} of the dataset has no {' and no '.join(missing)}")
-        own_task = task or own_or_read_task(record, f"{name} of the dataset")
-        pair = [read_picture(file, f"{name} of the dataset: {column}") for column, file in files.items()]
-        for picture in pair:
-            if picture.size != (samples[0].original if samples else pair[0]).size:
+        name = f"sample-{number:03d}"
+        original, reference = read_pair(
+            name, record, {column: rows[number][column] for column, rows in pictures.items()}
+        )
+        for picture in (original, reference):
+            if picture.size != (items[0].original if items else original).size:
                 raise UserError(f"{name} of the dataset has a picture of another size: {picture.size}")
-        facts = record["edit_prompt"], own_task, target, record.get("song") or ""
-        samples.append(Sample(name, title, pair[0], pair[1], *facts))
-    return samples
+        prompt, own_task = record["edit_prompt"], task or own_or_read_task(record, f"{name} of the dataset")
+        song = record.get("song") or ""
+        items.append(Item(name, title_of(name, record), original, reference, prompt, own_task, target, song))
+    return items
+
+
+def read_pair(name: str, record: dict, pictures: dict[str, dict]) -> list[Image.Image]:
+    """A record's two pictures, given undecoded. Raises UserError if it lacks one, or its instruction."""
+    needed = {**pictures, "edit_prompt": record["edit_prompt"]}
+    missing = [column for column, value in needed.items() if value is None]
+    if missing:
+        raise UserError(f"{name} of the dataset has no {' and no '.join(missing)}")
+    return [read_picture(file, f"{name} of the dataset: {column}") for column, file in pictures.items()]
+
+
+def title_of(name: str, record: dict) -> str:
+    """An item's heading: its name, its song, and where in the song it begins."""
+    song = f": {record['song']}" if record.get("song") else ""
+    start = f", {record['start_seconds']:.1f} s" if record.get("start_seconds") is not None else ""
+    return f"{name}{song}{start}"
 
 
 def own_or_read_task(record: dict, place: str) -> Task:
@@ -145,38 +158,63 @@ def own_or_read_task(record: dict, place: str) -> Task:
         raise UserError(f"{place}: {error}") from error
 
 
-class Sounding:
-    """A sample's input as sound, made by Griffin-Lim, and what is painted over it."""
+@dataclass(frozen=True)
+class PaintedItem:
+    """What was painted over an item: the picture, its stem as sound (1, samples), and what was measured of it."""
 
-    def __init__(self, sample: Sample, converter: SpectrogramConverter):
-        self.sample, self.converter = sample, converter
-        self.backing = waveform_from_mel_amplitudes(converter, sample.mel(sample.original)).cpu()
+    audio: "ItemAudio"
+    picture: Image.Image
+    stem: Tensor
+    analysis: StemAnalysis
+    outside_grey: float  # `Item.outside`
+
+    @property
+    def measured(self) -> Measurements:
+        """The record of what was measured, for the item's task and the stem that it asks for."""
+        item = self.audio.item
+        measured = self.analysis.measurements(item.task, asked_stem(item.prompt))
+        return replace(measured, outside_grey=self.outside_grey)
+
+
+class ItemAudio:
+    """An item's input as sound, made by Griffin-Lim, and what is painted over it.
+
+    `backing` is float32 (1, samples). `unedited` is what the model makes of the input when it changes nothing.
+    """
+
+    def __init__(self, item: Item, converter: SpectrogramConverter, unedited: Image.Image | None = None):
+        self.item, self.converter, self.unedited = item, converter, unedited or item.original
+        self.backing = waveform_from_mel_amplitudes(converter, item.mel(item.original)).cpu()
 
     def stem(self, before: Image.Image, after: Image.Image, target: str) -> Tensor:
-        """The stem (1, samples) that an answer paints; `before` is what a picture of the input is without any edit."""
-        mels = self.sample.mel(before), self.sample.mel(after)
-        change = painted_stem(
-            self.converter, self.backing, *mels, target, masking=self.sample.task.takes_from_input
-        ).cpu()
-        if target == "stem":
-            return change
-        return torch.from_numpy(self.sample.task.stem_of_change(self.backing.numpy(), change.numpy()))
+        """The stem (1, samples) that a picture paints; `before` is what a picture of the input is without any edit."""
+        mels, task = (self.item.mel(before), self.item.mel(after)), self.item.task
+        change = painted_stem(self.converter, self.backing, *mels, target, masking=task.takes_from_input).cpu()
+        return (
+            change if target == "stem" else torch.from_numpy(task.stem_of_change(self.backing.numpy(), change.numpy()))
+        )
 
-    def result(self, stem: Tensor) -> Tensor:
+    def painted(self, picture: Image.Image, target: str) -> PaintedItem:
+        """What a model's picture of this `target` paints."""
+        return self.measured(self.unedited, picture, target)
+
+    def measured(self, before: Image.Image, after: Image.Image, target: str) -> PaintedItem:
+        """What a picture paints; `before` is what a picture of the input is without any edit."""
+        stem = self.stem(before, after, target)
+        mels = self.converter.mel_amplitudes_from_waveform(torch.cat([stem, self.backing])).cpu().numpy()
+        analysis = analyse_stem(stem[0].numpy(), mels, self.converter.params.sample_rate)
+        return PaintedItem(self, after, stem, analysis, self.item.outside(before, after, target))
+
+    def controls(self, target: str) -> dict[str, PaintedItem]:
+        """What known pictures paint, on a model's way from picture to sound."""
+        pictures = self.item.control_pictures(target)
+        return {name: self.measured(self.item.original, *shown) for name, shown in pictures.items()}
+
+    def signals(self, stem: Tensor) -> dict[str, Tensor]:
+        """The sound (1, samples) of the original, of what is painted with a stem, of that stem and of the reference."""
+        true = self.stem(self.item.original, self.item.reference, self.item.target)
+        return {"original": self.backing, "painted": self.edited(stem), "stem": stem, "target": self.edited(true)}
+
+    def edited(self, stem: Tensor) -> Tensor:
         """What is heard after the edit (1, samples)."""
-        return torch.from_numpy(self.sample.task.apply(self.backing.numpy(), stem.numpy()))
-
-    def measured(self, stem: Tensor) -> Measured:
-        """What is measured of a stem over this input."""
-        both = torch.cat([stem, self.backing])
-        mels = self.converter.mel_amplitudes_from_waveform(both).cpu().numpy()
-        return measure_stem(stem[0].numpy(), mels, self.converter.params.sample_rate)
-
-    def controls(self, target: str) -> dict[str, dict[str, object]]:
-        """What the measurements say of answers that are known, on a model's way from picture to sound."""
-        sample, rows = self.sample, {}
-        for name, (answer, shown) in sample.known_answers(target).items():
-            stem = self.stem(sample.original, answer, shown)
-            outside = sample.outside(sample.original, answer, shown)
-            rows[name] = self.measured(stem).row(sample.task, asked_stem(sample.prompt)) | {OUTSIDE: outside}
-        return rows
+        return torch.from_numpy(self.item.task.apply(self.backing.numpy(), stem.numpy()))

@@ -2,22 +2,30 @@
 
 import glob
 import hashlib
+import math
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from riffusion import audio
+from riffusion.painting.options import STDIN, PaintOptions
 from riffusion.pairs import stems
 from riffusion.recordings.downmix import Downmix, Survey
 from riffusion.recordings.recording import Recording, copy_stream, open_recording
+from riffusion.spectrogram import SpectrogramParams
+from riffusion.util import files
 from riffusion.util.errors import UserError
-from riffusion.util.names import folder_name
+from riffusion.util.names import safe_name
 
-STDIN = "-"
-MOST_TOLD = 5  # names of files that are passed over
+MOST_NAMES = 5  # of skipped files that are printed
+SHORTEST_REGION_SECONDS = 0.1  # that can be painted
+SHORTEST_SONG_SECONDS = 1.0  # a song that is shorter than a clip is followed by silence
+SILENT_POWER = 1e-14  # mean square below which no format holds anything
+LEAST_OVER_LAST_BIT_DB = 20.0  # level of a song over its format's last bit, so that a softer part can still be heard
+WAV_BYTES = 2**32  # that a wav file's header can count
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,8 @@ class InputSong:
     downmix: Downmix = field(compare=False)  # what a model is shown of its channels
 
     @property
-    def title(self) -> str:
-        """Its heading."""
-        return self.name
-
-    @property
     def seconds(self) -> float:
-        """Its length."""
+        """Length of the song in seconds."""
         return self.samples / self.rate
 
 
@@ -50,7 +53,7 @@ def find_songs(given: list[str], in_stems: bool, quiet: bool = False) -> list[Pa
     """The files that are meant by file names, patterns such as *.mp3 and folders; standard input stays "-".
 
     With `in_stems` they are songs in stems: `.stem.mp4` files and folders of stems, or folders that hold such songs.
-    What is passed over in a folder is told on stderr, unless `quiet`. Raises UserError if a pattern or a folder comes
+    What is skipped in a folder is printed on stderr, unless `quiet`. Raises UserError if a pattern or a folder comes
     to nothing; that a file is missing is found out by opening it.
     """
     found = []
@@ -79,44 +82,79 @@ def matching(text: str) -> list[Path]:
 
 def songs_in_folder(folder: Path, in_stems: bool, quiet: bool = False) -> list[Path]:
     """The songs that lie in a folder; the folder itself if it holds stems. Raises UserError if there is none."""
-    files, passed_over = stems.sound_files(folder)
-    if in_stems and any(not stems.is_in_stems(path) for path in files):
+    paths, skipped = stems.sound_files(folder)
+    if in_stems and any(not stems.is_in_stems(path) for path in paths):
         return [folder]
     if in_stems:
-        songs, passed_over = stems.list_songs(folder)
-        files = [song.path for song in songs]
-    if passed_over and not quiet:
-        print(f"passed over in {folder}: {told(passed_over)}", file=sys.stderr)
-    if not files:
+        songs, skipped = stems.list_songs(folder)
+        paths = [song.path for song in songs]
+    if skipped and not quiet:
+        print(f"passed over in {folder}: {in_words(skipped)}", file=sys.stderr)
+    if not paths:
         raise UserError(f"{folder}: holds no audio file; a song in stems needs --without_stem")
-    return files
+    return paths
 
 
-def told(passed_over: dict[str, str]) -> str:
-    """What was passed over and why, in a line: the first few names."""
-    said = [f"{name} ({reason})" for name, reason in list(passed_over.items())[:MOST_TOLD]]
-    more = len(passed_over) - len(said)
-    return ", ".join(said) + f" and {more} more" * bool(more)
+def in_words(skipped: dict[str, str]) -> str:
+    """What was skipped and why, on one line: the first few names."""
+    shown = [f"{name} ({reason})" for name, reason in list(skipped.items())[:MOST_NAMES]]
+    more = len(skipped) - len(shown)
+    return ", ".join(shown) + f" and {more} more" * bool(more)
+
+
+def open_song(path: Path, params: SpectrogramParams, scratch: Path, options: PaintOptions) -> InputSong:
+    """A song that has been read once and can be painted into as the options say.
+
+    What libsndfile can't read directly is decoded into `scratch`. Raises UserError if the song can't be read, can't be
+    painted into like that, or if its result can't be written.
+    """
+    song = read_song(path, options.name, options.without_stem, options.bits, scratch)
+    check_fits(song, path, params, options)
+    tags = writable_tags(song, path, options.format, scratch)
+    if lost := ", ".join(name for name in song.tags if name not in tags):
+        print(f"warning: {path}: a {options.format} file can't have its {lost} as it is; left out", file=sys.stderr)
+    audio.tell_faults(song.recording)
+    return replace(song, tags=tags)
+
+
+def check_fits(song: InputSong, path: Path, params: SpectrogramParams, options: PaintOptions) -> None:
+    """Raise UserError if the options can't be meant for this song."""
+    shortest = min(SHORTEST_SONG_SECONDS, params.clip_seconds)
+    if song.seconds < shortest:
+        raise UserError(f"{path}: {song.seconds:.3f} s is too short, less than {shortest:g} s")
+    if options.start >= song.seconds:
+        raise UserError(f"{path}: --start {options.start} is beyond its end, {song.seconds:.3f} s")
+    if min(options.end or math.inf, song.seconds) - options.start < SHORTEST_REGION_SECONDS:
+        raise UserError(f"{path}: from --start to --end there is less than {SHORTEST_REGION_SECONDS} s to paint")
+    if options.pan and song.channels != 2:
+        raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
+    if options.format == "wav" and song.samples * song.channels * song.bits // 8 >= WAV_BYTES:
+        raise UserError(f"{path}: is longer than a wav file can be; pass --format flac")
+
+
+def writable_tags(song: InputSong, path: Path, ending: str, scratch: Path) -> dict[str, str]:
+    """The song's tags that a result of this format can hold. Raises UserError if it can't hold the song itself."""
+    trial = files.make_folder(scratch / "trial") / f"{song.name}.{ending}"
+    try:
+        tags = audio.carried_tags(song.tags, trial, song.rate, song.channels, song.bits)
+    except UserError as error:  # which names the trial's temporary file
+        raise UserError(f"{path}: the result {str(error).removeprefix(f'{trial}: ')}") from error
+    trial.unlink()
+    return tags
 
 
 def read_song(path: Path, name: str | None, without_stem: str | None, bits: int | None, scratch: Path) -> InputSong:
-    """Look through an audio file, through standard input, or through the sum of a song's stems without one of them.
+    """Read an audio file, standard input, or the sum of a song's stems without one of them, from beginning to end.
 
-    What libsndfile can't read as it is becomes a file in `scratch` first. Its name is the file's unless `name` says so.
-    Raises UserError if it can't be read to its end, is empty, isn't finite or is beyond all scale.
+    What libsndfile can't read directly is decoded into `scratch`. Without a `name` the song has its file's. Raises
+    UserError if it can't be read to its end, is empty, isn't finite or is beyond all scale.
     """
-    own_name = "stdin" if str(path) == STDIN else path.name if path.name not in ("", "..") else path.resolve().name
-    if path.is_file():
-        own_name = stems.without_ending(path)
-    if str(path) == STDIN and sys.stdin is None:
-        raise UserError("-: standard input is closed")
-    if without_stem is None:
-        source = copy_stream(sys.stdin.buffer, scratch, path) if str(path) == STDIN else path
-        recording = open_recording(source, scratch, name=path)
-    elif path.is_file() and not stems.is_in_stems(path):
-        raise UserError(f"{path}: --without_stem needs a song in stems, {stems.STEM_MP4} or a folder of stems")
+    if str(path) == STDIN:
+        recording = open_stdin(scratch)
+    elif without_stem is None:
+        recording = open_recording(path, scratch, name=path)
     else:
-        recording = stems.open_backing(stems.Song(path.name, path), without_stem, scratch)
+        recording = open_stems(path, without_stem, scratch)
     clipped, survey = 0, Survey()
     for block in recording.blocks():
         audio.check_audio(block, path, most=np.inf)  # the survey says more of samples that are too large
@@ -125,7 +163,7 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
     if not recording.samples:
         raise UserError(f"{path}: holds no samples")
     return InputSong(
-        name=folder_name(name or own_name),
+        name=safe_name(name or file_name(path)),
         recording=recording,
         sha256=sound_digest(recording) if without_stem is not None else file_digest(recording.source),
         rate=recording.rate,
@@ -136,6 +174,44 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
         clipped=clipped,
         downmix=survey.finish(path),
     )
+
+
+def open_stdin(scratch: Path) -> Recording:
+    """A recording of what standard input holds. Raises UserError if it is closed or can't be read."""
+    if sys.stdin is None:
+        raise UserError(f"{STDIN}: standard input is closed")
+    return open_recording(copy_stream(sys.stdin.buffer, scratch, Path(STDIN)), scratch, name=Path(STDIN))
+
+
+def open_stems(path: Path, without_stem: str, scratch: Path) -> Recording:
+    """The sum of a song's stems without one of them. Raises UserError if the song isn't in stems or lacks that one."""
+    if path.is_file() and not stems.is_in_stems(path):
+        raise UserError(f"{path}: --without_stem needs a song in stems, {stems.STEM_MP4} or a folder of stems")
+    return stems.open_backing(stems.Song(path.name, path), without_stem, scratch)
+
+
+def file_name(path: Path) -> str:
+    """What a song is called after the file or folder that it comes from."""
+    if str(path) == STDIN:
+        return "stdin"
+    if path.is_file():
+        return stems.without_ending(path)
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
+def level_warnings(song: InputSong) -> list[str]:
+    """What is odd about a song's level and channels, each in words."""
+    level = 10 * math.log10(max(song.downmix.power, SILENT_POWER))
+    warnings = []
+    if song.downmix.power <= SILENT_POWER:
+        warnings.append("is silent: a part that goes with it is silent, too")
+    elif level < 20 * math.log10(2.0 ** (1 - song.bits)) + LEAST_OVER_LAST_BIT_DB:
+        warnings.append(f"of {song.bits} bits hardly one is left for a part beside {level:.0f} dBFS: pass more --bits")
+    if song.downmix.cancels:
+        warnings.append("its channels cancel in their mean: the model is shown what is heard in them")
+    if song.downmix.lifted:
+        warnings.append("holds an offset or a rumble that nobody hears: the model is shown the song without it")
+    return warnings
 
 
 def file_digest(path: Path) -> str:

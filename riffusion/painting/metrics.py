@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from swift_f0 import PitchResult
 
+from riffusion.painting.measurements import Measurements, Verdict
 from riffusion.painting.timbre import Timbre, TimbreMeter
 from riffusion.pairs.features import VOICED, pitch_detector
 from riffusion.pairs.tasks import Success, Task
@@ -22,15 +23,20 @@ MAX_LIKENESS = 0.75  # frames nearer to the backing's are a copy; 99 % of true v
 
 
 @dataclass(frozen=True)
-class Edit:
-    """Level of a painted stem against the backing in dB, share of active frames, and the verdict."""
+class PaintedLevel:
+    """Level of a painted stem against the backing, in dB in its active frames, and the share of those frames."""
 
     level_db: float
     active_share: float
-    performed: bool
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is as loud as parts are, in enough frames."""
+        low, high = LEVEL_RANGE_DB
+        return low <= self.level_db <= high and self.active_share >= MIN_ACTIVE_SHARE
 
 
-class EditMeter:
+class LevelMeter:
     """Was a new part painted? Asked of a song block by block, all on one scale.
 
     A frame is active when the stem is loud enough against the backing and its spectrum isn't the backing's own, so
@@ -45,23 +51,22 @@ class EditMeter:
         stem, backing = stem.astype(np.float64), backing.astype(np.float64)
         self.frames.append(np.stack([(stem**2).sum(axis=0), (backing**2).sum(axis=0), (stem * backing).sum(axis=0)]))
 
-    def result(self) -> Edit:
-        """What all blocks together say."""
+    def result(self) -> PaintedLevel:
+        """The level over all blocks."""
         stem_power, backing_power, product = np.concatenate(self.frames, axis=1)
         likeness = product / np.sqrt(stem_power * backing_power).clip(min=1e-20)
         floor = 10 ** (ACTIVE_DB / 10) * max(float(backing_power.mean()), 1e-12)
         active = (stem_power > floor) & (likeness < MAX_LIKENESS)
         share = float(active.mean())
         if not active.any():
-            return Edit(-np.inf, share, False)
+            return PaintedLevel(-np.inf, share)
         level = 10 * np.log10(stem_power[active].mean() / max(float(backing_power[active].mean()), 1e-12))
-        low, high = LEVEL_RANGE_DB
-        return Edit(float(level), share, bool(low <= level <= high and share >= MIN_ACTIVE_SHARE))
+        return PaintedLevel(float(level), share)
 
 
-def measure_edit(stem: np.ndarray, backing: np.ndarray) -> Edit:
-    """`EditMeter` of a whole clip: mel amplitudes (bands, frames) of the stem and of the backing."""
-    meter = EditMeter()
+def measure_level(stem: np.ndarray, backing: np.ndarray) -> PaintedLevel:
+    """`LevelMeter` of a whole clip: mel amplitudes (bands, frames) of the stem and of the backing."""
+    meter = LevelMeter()
     meter.add(stem, backing)
     return meter.result()
 
@@ -78,7 +83,7 @@ class VoicingMeter:
     """Pitch of a mono signal, block by block, by SwiftF0: a frame is voiced at a confidence of `VOICED`."""
 
     def __init__(self) -> None:
-        self.pitches: list[np.ndarray] = []  # Hz a frame, 0 where it isn't voiced
+        self.pitches: list[np.ndarray] = []  # Hz per frame, 0 where it isn't voiced
 
     def add(self, waveform: np.ndarray, sample_rate: int) -> PitchResult:
         """Listen to some samples (samples,); returns their pitches."""
@@ -87,7 +92,7 @@ class VoicingMeter:
         return track
 
     def result(self) -> Voicing:
-        """What all blocks together say."""
+        """The voicing over all blocks."""
         pitches = np.concatenate(self.pitches)
         voiced = pitches > 0
         return Voicing(float(voiced.mean()), float(np.median(pitches[voiced])) if voiced.any() else np.nan)
@@ -101,50 +106,47 @@ def measure_voicing(waveform: np.ndarray, sample_rate: int) -> Voicing:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured of a painted stem."""
+class StemAnalysis:
+    """All that is measured of a painted stem's sound, whatever was asked for."""
 
-    edit: Edit
+    level: PaintedLevel
     voicing: Voicing
     timbre: Timbre
 
-    def performed(self, task: Task, stem: str = "") -> bool | None:
-        """The verdict: whether the task was done, by its own `success`; None where that can't be told.
-
-        `stem` is the one that was asked for, "" if that isn't known.
-        """
+    def verdict(self, task: Task, stem: str = "") -> Verdict:
+        """Whether the task was done, by its own `success`; `stem` is the one that was asked for, "" if unknown."""
         if task.success is Success.SILENCE:
-            return self.edit.active_share < MIN_ACTIVE_SHARE
-        return self.is_new_part(stem) if task.success is Success.NEW_PART else None
+            return Verdict.of(self.level.active_share < MIN_ACTIVE_SHARE)
+        return Verdict.of(self.is_new_part(stem)) if task.success is Success.NEW_PART else Verdict.UNKNOWN
 
     def is_new_part(self, stem: str = "") -> bool:
         """Whether a new part was painted, which sounds like `stem` where that is one of `SOUNDS_LIKE`."""
-        return self.edit.performed and self.sounds_like(stem) is not False
+        return self.level.is_part and self.sounds_like(stem) is not Verdict.FAILED
 
-    def sounds_like(self, stem: str) -> bool | None:
-        """Whether it sounds like "vocals", "drums" or "bass"; None for other stems. What can't be measured fails."""
+    def sounds_like(self, stem: str) -> Verdict:
+        """Whether it sounds like "vocals", "drums" or "bass"; unknown of other stems. What can't be measured fails."""
         if stem not in SOUNDS_LIKE:
-            return None
-        heard = vars(self.voicing) | vars(self.timbre)
-        return all(low <= heard[name] <= high for name, (low, high) in SOUNDS_LIKE[stem].items())
+            return Verdict.UNKNOWN
+        measured = vars(self.voicing) | vars(self.timbre)
+        return Verdict.of(all(low <= measured[name] <= high for name, (low, high) in SOUNDS_LIKE[stem].items()))
 
     @property
     def sung_share(self) -> float:
         """Share of voiced frames, each counted by the overtones that stand out in it."""
         return self.voicing.voiced_share * float(np.nan_to_num(self.timbre.overtone_share))
 
-    def row(self, task: Task, stem: str = "") -> dict[str, object]:
-        """All of it, as tables and results.json name it."""
-        return {
-            "edit performed": {True: "yes", False: "no", None: "-"}[self.performed(task, stem)],
-            "stem level dB": self.edit.level_db,
-            "active %": 100 * self.edit.active_share,
-            "voiced %": 100 * self.voicing.voiced_share,
-            "median pitch Hz": self.voicing.median_f0_hz,
-            "overtones %": 100 * self.timbre.overtone_share,
-            "onsets dB": self.timbre.onset_db,
-            "below 300 Hz %": 100 * self.timbre.low_share,
-        }
+    def measurements(self, task: Task, stem: str = "") -> Measurements:
+        """The record of it, with the verdict on a task and the stem that was asked for."""
+        return Measurements(
+            verdict=self.verdict(task, stem),
+            level_db=self.level.level_db,
+            active_percent=100 * self.level.active_share,
+            voiced_percent=100 * self.voicing.voiced_share,
+            pitch_hz=self.voicing.median_f0_hz,
+            overtones_percent=100 * self.timbre.overtone_share,
+            onsets_db=self.timbre.onset_db,
+            low_percent=100 * self.timbre.low_share,
+        )
 
 
 class SoundMeter:
@@ -158,12 +160,12 @@ class SoundMeter:
         self.timbre_meter.add(waveform, sample_rate, self.voicing_meter.add(waveform, sample_rate))
 
     def result(self) -> tuple[Voicing, Timbre]:
-        """What all blocks together say."""
+        """Both over all blocks."""
         return self.voicing_meter.result(), self.timbre_meter.result()
 
 
-def measure_stem(stem: np.ndarray, mels: np.ndarray, sample_rate: int) -> Measured:
-    """Measure a painted stem (samples,), given its mel amplitudes and the backing's (2, bands, frames)."""
+def analyse_stem(stem: np.ndarray, mels: np.ndarray, sample_rate: int) -> StemAnalysis:
+    """Analyse a painted stem (samples,), given its mel amplitudes and the backing's (2, bands, frames)."""
     meter = SoundMeter()
     meter.add(stem, sample_rate)
-    return Measured(measure_edit(mels[0], mels[1]), *meter.result())
+    return StemAnalysis(measure_level(mels[0], mels[1]), *meter.result())

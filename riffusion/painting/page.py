@@ -1,6 +1,7 @@
 """Results as pages that open from disk, without a server or a network: pictures, players, measurements."""
 
 import functools
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -8,6 +9,9 @@ from urllib.parse import quote
 import numpy as np
 
 from riffusion.painting.columns import MEANINGS, meanings
+from riffusion.painting.measurements import Verdict
+from riffusion.painting.result import Result, Track
+from riffusion.painting.summary import PAINTED, Cell
 from riffusion.util.tables import cell_text, column_names
 
 GENERATOR = '<meta name="generator" content="riff-pix2pix">'
@@ -19,34 +23,38 @@ MOST_TICKS = 10
 CLOCK_SECONDS = 60  # songs longer than that have times as 1:15
 
 
-def samples_page(
-    records: list[dict],
+def results_page(
+    results: Sequence[Result],
     summary: list[dict[str, object]],
     search: str | None = None,
     failures: dict[str, str] | None = None,
 ) -> str:
-    """The page over all samples, as `riffusion.painting.results` records them, with a table over all.
+    """The page over all results, with a table over all, the rows of `summary`.
 
     `search` is the address of a guidance search's page, if there is one; `failures` says by name what failed and why.
     """
-    judged = [record["measured"]["edit performed"] for record in records]
-    yes, all_judged = judged.count("yes"), len(judged) - judged.count("-")
-    count = f"{len(records)} sample{'s' * (len(records) != 1)}"
-    verdict = f"{count}, {yes} of {all_judged} edits performed (by level, activity and sound)" if all_judged else count
-    heading = f"<h1>Results</h1><p>{verdict}</p>" if records else "<h1>Results</h1>"
+    heading = f"<h1>Results</h1><p>{_verdicts(results)}</p>" if results else "<h1>Results</h1>"
     link = f'<p><a href="{_link(search)}">guidance search</a></p>' if search else ""
     failed = _table([{"not painted": name, "because": reason} for name, reason in (failures or {}).items()])
-    tables = [summary, *(table for record in records for table in (_measurements(record), _attempts(record)))]
-    body = [heading, link, failed, _table(summary), _legend(tables), *map(_sample, records)]
+    tables = [summary, *(table for result in results for table in (_measurements(result), _attempts(result)))]
+    body = [heading, link, failed, _table(summary), _legend(tables), *map(_result, results)]
     return _document("Results", "\n".join(body), script=_asset("page.js"))
 
 
-def grid_page(cells: list[dict]) -> str:
-    """The page of a guidance search. A cell has its two scales, the row of its summary and where its page is.
+def _verdicts(results: Sequence[Result]) -> str:
+    """How many results there are, and how many edits were performed."""
+    count = f"{len(results)} sample{'s' * (len(results) != 1)}"
+    judged = [one.measured.verdict for one in results if one.measured.verdict is not Verdict.UNKNOWN]
+    performed = judged.count(Verdict.PERFORMED)
+    return f"{count}, {performed} of {len(judged)} edits performed (by level, activity and sound)" if judged else count
 
-    Pictures and players are those of the first sample; they share one clock, as the tracks of a sample do.
+
+def grid_page(cells: Sequence[Cell]) -> str:
+    """The page of a guidance search.
+
+    Pictures and players are those of each cell's first result; they share one clock, as the tracks of a result do.
     """
-    found = {(cell["guidance_scale"], cell["image_guidance_scale"]): _cell(cell) for cell in cells}
+    found = {(cell.guidance_scale, cell.image_guidance_scale): _cell(cell) for cell in cells}
     texts, images = (sorted(set(scales)) for scales in zip(*found, strict=True))
     rows = []
     for text in texts:
@@ -54,24 +62,25 @@ def grid_page(cells: list[dict]) -> str:
         rows.append(f"<tr><th>text {text:g}</th>{fields}</tr>")
     heading = "".join(f"<th>image {image:g}</th>" for image in images)
     grid = f'<div class="scroll"><table><tr><th></th>{heading}</tr>{"".join(rows)}</table></div>'
-    seconds = max(cell["seconds"] for cell in cells)
+    seconds = max(cell.seconds for cell in cells)
     grid = f'<section class="sample" data-seconds="{seconds:.6f}">{grid}</section>'
-    said = "Each cell: the first sample's stem and players, the share of edits performed, and what was measured of all."
-    body = f"<h1>Guidance search</h1><p>{said}</p>{grid}{_legend([[cell['summary'] for cell in cells]])}"
+    text = "Each cell: the first sample's stem and players, the share of edits performed, and what was measured of all."
+    body = f"<h1>Guidance search</h1><p>{text}</p>{grid}{_legend([[cell.summary.row() for cell in cells]])}"
     return _document("Guidance search", body, script=_asset("page.js"))
 
 
-def _cell(cell: dict) -> str:
-    link, summary = _link(cell["page"]), cell["summary"]
-    rest = "<br>".join(f"{escape(name)} {cell_text(value)}" for name, value in summary.items() if name != "performed %")
-    picture = f'<img src="{_link(cell["picture"])}" alt="spectrogram, stem" loading="lazy">'
+def _cell(cell: Cell) -> str:
+    summary = cell.summary.row()
+    performed = cell_text(summary.pop("performed %"))
+    rest = "<br>".join(f"{escape(name)} {cell_text(value)}" for name, value in summary.items())
+    picture = f'<img src="{_link(cell.picture)}" alt="spectrogram, stem" loading="lazy">'
     players = "".join(
         f'<span class="soft">{escape(name)}</span><audio controls preload="metadata" src="{_link(sound)}"></audio>'
-        for name, sound in cell["sounds"].items()
+        for name, sound in cell.sounds.items()
     )
     return (
         f'<td class="cell"><div class="scroll"><div class="sheet"><div class="plot">{picture}<i></i></div></div></div>'
-        f'{players}<a href="{link}"><b>{cell_text(summary["performed %"])} % performed</b></a>'
+        f'{players}<a href="{_link(cell.page)}"><b>{performed} % performed</b></a>'
         f'<br><span class="soft">{rest}</span></td>'
     )
 
@@ -106,62 +115,67 @@ def _asset(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-def _sample(record: dict) -> str:
-    performed = record["measured"]["edit performed"]
-    verdict = {"yes": "edit performed", "no": "edit not performed"}.get(performed)
-    title = escape(MEANINGS["edit performed"], quote=True)
-    badge = f'<span class="verdict {performed}" title="{title}">{verdict}</span>' if verdict else ""
-    attempts = len(record["attempts"])
-    kept = f'<p class="soft">attempt {record["kept attempt"]} kept, of 0 to {attempts - 1}</p>' if attempts > 1 else ""
-    task = record.get("task") or record["settings"].get("task", "")  # earlier results have it among their settings
-    asked = f'<span class="task">{escape(task)}</span> ' if task else ""
-    long = record["seconds"] > LONG_SECONDS
+def _result(result: Result) -> str:
+    asked = f'<span class="task">{escape(result.task)}</span> ' if result.task else ""
+    attempts = len(result.attempts)
+    kept = f'<p class="soft">attempt {result.kept} kept, of 0 to {attempts - 1}</p>' if attempts > 1 else ""
+    long = result.seconds > LONG_SECONDS
     zoom = '<p><button class="zoom">zoom</button></p>' if long else ""
-    tracks = "\n".join(_track(record, track) for track in record["tracks"])
-    comparison = _link(record["sample"], record["comparison"])
-    return f"""<section class="sample{" long" * long}" data-seconds="{record["seconds"]:.6f}">
-<h2>{escape(record["title"])} {badge}</h2>
-<p class="prompt">{asked}{escape(record["prompt"]) or '<span class="soft">(no instruction)</span>'}</p>
+    tracks = "\n".join(_track(result, track) for track in result.tracks)
+    comparison = _link(result.name, result.comparison)
+    return f"""<section class="sample{" long" * long}" data-seconds="{result.seconds:.6f}">
+<h2>{escape(result.title)} {_badge(result.measured.verdict)}</h2>
+<p class="prompt">{asked}{escape(result.prompt) or '<span class="soft">(no instruction)</span>'}</p>
 {kept}{zoom}<div class="tracks">
 {tracks}
 </div>
 <details><summary>animated comparison</summary><img src="{comparison}" alt="" loading="lazy"></details>
-<details><summary>measured</summary>{_table(_measurements(record))}{_table(_attempts(record))}</details>
-<details><summary>settings</summary>{_table(_pairs(record["settings"]))}</details>
+<details><summary>measured</summary>{_table(_measurements(result))}{_table(_attempts(result))}</details>
+<details><summary>settings</summary>{_table(_settings(result))}</details>
 </section>"""
 
 
-def _measurements(record: dict) -> list[dict[str, object]]:
+def _badge(verdict: Verdict) -> str:
+    """A verdict in words; nothing where there is none."""
+    if verdict is Verdict.UNKNOWN:
+        return ""
+    text = "edit performed" if verdict is Verdict.PERFORMED else "edit not performed"
+    title = escape(MEANINGS["edit performed"], quote=True)
+    return f'<span class="verdict {verdict.value}" title="{title}">{text}</span>'
+
+
+def _measurements(result: Result) -> list[dict[str, object]]:
     """What was painted beside the controls, measured alike."""
-    return [{"answer": answer} | row for answer, row in (record["controls"] | {"painted": record["measured"]}).items()]
+    return [{"answer": answer} | row.row() for answer, row in (result.controls | {PAINTED: result.measured}).items()]
 
 
-def _attempts(record: dict) -> list[dict[str, object]]:
+def _attempts(result: Result) -> list[dict[str, object]]:
     """All attempts, and which of them was kept."""
     return [
-        {"attempt": one["attempt"], "kept": "kept" if one["attempt"] == record["kept attempt"] else ""} | one
-        for one in record["attempts"]
+        {"attempt": one.number, "kept": "kept" if one.number == result.kept else ""} | one.to_json()
+        for one in result.attempts
     ]
 
 
-def _pairs(settings: dict) -> list[dict[str, object]]:
+def _settings(result: Result) -> list[dict[str, object]]:
     """Settings to the last digit, which measurements needn't have."""
-    return [{"setting": name, "value": None if value is None else str(value)} for name, value in settings.items()]
+    shown = {name: None if value is None else str(value) for name, value in result.settings.items()}
+    return [{"setting": name, "value": value} for name, value in shown.items()]
 
 
-def _track(record: dict, track: dict) -> str:
-    sound, picture = (_link(record["sample"], track[kind]) for kind in ("sound", "picture"))
-    ticks = "".join(f'<span style="left:{place:.2f}%">{label}</span>' for place, label in time_ticks(record["seconds"]))
+def _track(result: Result, track: Track) -> str:
+    sound, picture = (_link(result.name, name) for name in (track.sound, track.picture))
+    ticks = "".join(f'<span style="left:{place:.2f}%">{label}</span>' for place, label in time_ticks(result.seconds))
     pitches = "".join(
         f'<span style="top:{place:.2f}%">{label}</span>'
-        for place, label in pitch_ticks(record["min_frequency"], record["max_frequency"])
+        for place, label in pitch_ticks(result.min_frequency, result.max_frequency)
     )
     return f"""<figure class="track">
-<figcaption><b>{escape(track["name"])}</b><audio controls preload="metadata" src="{sound}"></audio></figcaption>
-<div class="graph" style="--columns:{record["columns"]}px">
+<figcaption><b>{escape(track.name)}</b><audio controls preload="metadata" src="{sound}"></audio></figcaption>
+<div class="graph" style="--columns:{result.columns}px">
 <div class="pitches">{pitches}</div>
 <div class="scroll"><div class="sheet">
-<div class="plot"><img src="{picture}" alt="spectrogram, {escape(track["name"])}" loading="lazy"><i></i></div>
+<div class="plot"><img src="{picture}" alt="spectrogram, {escape(track.name)}" loading="lazy"><i></i></div>
 <div class="times">{ticks}</div>
 </div></div>
 </div>

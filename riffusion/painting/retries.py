@@ -1,9 +1,12 @@
-"""Painting more than once: what is tried, and which answer is kept."""
+"""Painting more than once: candidates and retries, and which one is kept."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from riffusion.diffusion.sampling import Settings
-from riffusion.painting import metrics
+from riffusion.painting.measurements import Measurements, Verdict
+from riffusion.painting.metrics import StemAnalysis
+from riffusion.painting.result import AttemptRecord
 from riffusion.pairs.instructions import asked_stem
 from riffusion.pairs.tasks import Success, Task
 
@@ -13,13 +16,13 @@ LESS_IMAGE = 0.5  # of what the image guidance is over 1, from the third retry o
 
 @dataclass(frozen=True)
 class Attempt:
-    """One painting of a sample: its number, which chooses the noise, and how it is sampled."""
+    """One painting of a song or item: its number, which chooses the noise, and how it is sampled."""
 
     number: int
     settings: Settings
 
     def noise_name(self, name: str) -> str:
-        """The name that chooses a sample's noise; a first attempt has the same one however many follow."""
+        """The name that chooses the noise; a first attempt has the same one however many follow."""
         return f"{name} {self.number}" if self.number else name
 
 
@@ -41,46 +44,56 @@ def plan_rounds(settings: Settings, candidates: int, retries: int) -> list[list[
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What came of an attempt."""
+class Candidate:
+    """What was painted in an attempt, as far as it is measured.
+
+    `more` holds fields of `Measurements` that aren't of the stem's sound.
+    """
 
     attempt: Attempt
     task: Task
     prompt: str
-    measured: metrics.Measured
-    more: dict[str, object] = field(default_factory=dict)  # measured beside it
+    analysis: StemAnalysis
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def performed(self) -> bool | None:
-        """Whether the edit was performed, None if that can't be told."""
-        return self.measured.performed(self.task, asked_stem(self.prompt))
+    def stem(self) -> str:
+        """The stem that was asked for, "" if the instruction doesn't say."""
+        return asked_stem(self.prompt)
 
-    def rank(self) -> tuple:
-        """What makes a better answer, first things first: performed; then the more is sung, or is heard at all.
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the edit was performed."""
+        return self.analysis.verdict(self.task, self.stem)
+
+    @property
+    def measured(self) -> Measurements:
+        """All that was measured."""
+        return replace(self.analysis.measurements(self.task, self.stem), **self.more)
+
+    def rank(self) -> tuple[float, ...]:
+        """What makes a better candidate, first things first: performed; then the more is sung, or is heard at all.
 
         A part that is sung is one that the instruction calls vocals.
         """
-        edit, stem = self.measured.edit, asked_stem(self.prompt)
+        level = self.analysis.level
         if self.task.success is Success.SILENCE:
-            return (-edit.active_share,)
-        sung = self.measured.sung_share if stem == "vocals" else 0.0
-        return self.measured.is_new_part(stem), edit.performed, sung, edit.active_share, -self.attempt.number
+            return (-level.active_share,)
+        sung = self.analysis.sung_share if self.stem == "vocals" else 0.0
+        performed = self.analysis.is_new_part(self.stem)
+        return performed, level.is_part, sung, level.active_share, -self.attempt.number
 
-    def record(self) -> dict[str, object]:
-        """This attempt as results.json tells it."""
-        settings = self.attempt.settings
-        return {
-            "attempt": self.attempt.number,
-            "guidance_scale": settings.guidance_scale,
-            "image_guidance_scale": settings.image_guidance_scale,
-        } | self.measured.row(self.task, asked_stem(self.prompt))
+    def record(self) -> AttemptRecord:
+        """This candidate among the attempts of result.json."""
+        settings, measured = self.attempt.settings, self.analysis.measurements(self.task, self.stem)
+        return AttemptRecord(self.attempt.number, settings.guidance_scale, settings.image_guidance_scale, measured)
 
 
-def is_settled(tried: list[Tried]) -> bool:
-    """Whether an attempt performed the edit, or none can be told to have failed."""
-    return any(one.performed is not False for one in tried)
+def is_settled(candidates: list[Candidate]) -> bool:
+    """Whether a candidate performed the edit, or none can be said to have failed."""
+    return any(candidate.verdict is not Verdict.FAILED for candidate in candidates)
 
 
-def best(tried: list[Tried]) -> Tried:
-    """The attempt to keep: the first of those that rank highest."""
-    return max(tried, key=Tried.rank)
+def best(candidates: list[Candidate]) -> Candidate:
+    """The candidate to keep: the first of those that rank highest."""
+    return max(candidates, key=Candidate.rank)

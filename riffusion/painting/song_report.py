@@ -9,7 +9,7 @@ from PIL import Image
 
 from riffusion import audio
 from riffusion.image import image_from_pixels, pixels_from_mel
-from riffusion.painting.metrics import EditMeter, Measured, SoundMeter
+from riffusion.painting.metrics import LevelMeter, SoundMeter, StemAnalysis
 from riffusion.pairs.tasks import Task
 from riffusion.spectrogram import SpectrogramConverter
 
@@ -28,7 +28,7 @@ class Overview:
         while frames > self.frames_per_column * MOST_COLUMNS:
             self.frames_per_column *= 2  # a block's frames are a whole number of columns
         self.columns: dict[str, list[np.ndarray]] = {"input": [], "stem": [], "painted": []}  # levels
-        self.edit_meter, self.sound_meter = EditMeter(), SoundMeter()
+        self.level_meter, self.sound_meter = LevelMeter(), SoundMeter()
 
     def look(
         self,
@@ -58,7 +58,7 @@ class Overview:
             if first < min(last, mels.shape[-1]):
                 seconds = (place + np.arange(mels.shape[-1])) * hop / rate
                 backing = mels[0] if loudness is None else mels[0] * loudness(seconds)
-                self.edit_meter.add(spread * mels[1, :, first:last], backing[:, first:last])
+                self.level_meter.add(spread * mels[1, :, first:last], backing[:, first:last])
                 self.sound_meter.add(block[1, (margin + first) * hop : (margin + last) * hop], rate)
             place += mels.shape[-1]
             for name, mel in zip(self.columns, mels, strict=True):
@@ -84,9 +84,9 @@ class Overview:
                 picture.getexif().clear()
         return pictures
 
-    def measured(self) -> Measured:
+    def analysis(self) -> StemAnalysis:
         """Was a new part painted, and what does it sound like?"""
-        return Measured(self.edit_meter.result(), *self.sound_meter.result())
+        return StemAnalysis(self.level_meter.result(), *self.sound_meter.result())
 
 
 def signed_mean(gains: np.ndarray) -> audio.Mix:

@@ -38,7 +38,7 @@ def key(name: str) -> str:
     return unicodedata.normalize("NFC", readable(name).casefold()).strip()
 
 
-def folder_name(text: str) -> str:
+def safe_name(text: str) -> str:
     """A text as the name of a folder: seen in listings, never empty, and taken by every file system.
 
     A name that begins with a dot would be hidden, and "." and ".." are places.

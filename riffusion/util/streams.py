@@ -2,9 +2,12 @@
 
 import io
 import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
-from riffusion.util.errors import one_line
+from riffusion.util.errors import UserError, one_line
 
 
 class MessageStream(io.FileIO):
@@ -47,3 +50,27 @@ def guard_streams() -> dict[str, MessageStream]:
         buffer = io.BufferedWriter(guarded[name])  # type: ignore[type-var]
         setattr(sys, name, io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True))
     return guarded
+
+
+def require_pipes(processes: int) -> None:
+    """Raise UserError where a song from stdin has no one process to read it, or its result no stdout to go to."""
+    if processes > 1:
+        raise UserError("--audio - reads stdin, which several processes can't share")
+    if sys.__stdin__ is None:
+        raise UserError("standard input is closed, and the song was to come from there")
+    if sys.__stdout__ is None:
+        raise UserError("standard output is closed, and the painted song was to go there")
+
+
+def write_to_stdout(path: Path) -> None:
+    """Write a file's bytes to standard output. Raises UserError if it takes no more: the file is then kept."""
+    assert sys.__stdout__ is not None
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                while block:
+                    block = block[os.write(sys.__stdout__.fileno(), block) :]
+    except OSError as error:
+        reason = "its reader went away" if isinstance(error, BrokenPipeError) else error.strerror
+        kept = shutil.move(path, tempfile.mkdtemp(prefix="painted-"))
+        raise UserError(f"standard output: {reason}; the painted song is kept as {kept}") from error

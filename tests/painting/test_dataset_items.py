@@ -6,7 +6,7 @@ from PIL import Image
 
 from riffusion.diffusion.encode import picture_pixels
 from riffusion.image import grey_levels, image_from_spectrogram
-from riffusion.painting.dataset_items import Sample, Sounding, read_samples
+from riffusion.painting.dataset_items import Item, ItemAudio, read_items
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.tasks import ADD
 from riffusion.spectrogram import INT16_SCALE, SpectrogramConverter, SpectrogramParams
@@ -21,19 +21,19 @@ def test_riffusions_scale_of_integers_is_no_louder(level):
     waveform = torch.from_numpy(tone(220, 0.64, level))
     mel = converter.mel_amplitudes_from_waveform(waveform).numpy()
     pictures = [image_from_spectrogram(mel * scale, PARAMS) for scale in (1, INT16_SCALE)]
-    samples = [Sample("a", "a", picture, picture, "add a vocal", ADD, "mix") for picture in pictures]
-    ours, theirs = (sample.mel(sample.original).numpy() for sample in samples)
+    items = [Item("a", "a", picture, picture, "add a vocal", ADD, "mix") for picture in pictures]
+    ours, theirs = (item.mel(item.original).numpy() for item in items)
     np.testing.assert_allclose(theirs, ours, rtol=1e-5)
-    sounds = [float(Sounding(sample, converter).backing.square().mean().sqrt()) for sample in samples]
+    sounds = [float(ItemAudio(item, converter).backing.square().mean().sqrt()) for item in items]
     assert sounds[0] == pytest.approx(float(waveform.square().mean().sqrt()), rel=0.2)
     assert sounds[1] == pytest.approx(sounds[0], rel=1e-3)
 
 
-def test_samples_of_the_original_project(tmp_path):
+def test_items_of_the_original_project(tmp_path):
     records = load_splits(str(write_original_folder(tmp_path / "set")), tmp_path / "cache")["train"]
-    samples = read_samples(records, None)
-    assert [(sample.task, sample.target) for sample in samples] == [(ADD, "mix")] * 3
-    assert {sample.max_value for sample in samples} == {22182148.0 / INT16_SCALE}
+    items = read_items(records)
+    assert [(item.task, item.target) for item in items] == [(ADD, "mix")] * 3
+    assert {item.max_value for item in items} == {22182148.0 / INT16_SCALE}
 
 
 def test_a_damaged_picture_is_named(tmp_path):
@@ -41,8 +41,8 @@ def test_a_damaged_picture_is_named(tmp_path):
     records = load_splits(str(tmp_path / "set"), tmp_path / "cache")["train"]
     cut(picture)
     with pytest.raises(UserError, match=f"^{picture}: can't read this picture"):
-        read_samples(records, None)
-    assert len(read_samples(records.select([0, 2]), None)) == 2
+        read_items(records)
+    assert len(read_items(records.select([0, 2]))) == 2
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "LA", "P", "I;16"])

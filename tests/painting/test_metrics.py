@@ -29,17 +29,17 @@ def noisy(mel: np.ndarray, grey_levels: float) -> np.ndarray:
 
 
 def test_real_vocals_are_an_edit(real):
-    edit = metrics.measure_edit(real["stem"], real["backing"])
-    assert edit.performed
+    edit = metrics.measure_level(real["stem"], real["backing"])
+    assert edit.is_part
     assert -25 < edit.level_db < 6
-    assert metrics.measure_edit(noisy(real["stem"], 10), real["backing"]).performed
+    assert metrics.measure_level(noisy(real["stem"], 10), real["backing"]).is_part
 
 
 def test_nothing_and_a_copy_of_the_input_are_none(real):
     backing = real["backing"]
     for stem in (np.zeros_like(backing), 1e-3 * real["stem"], backing, noisy(backing, 4), 0.3 * noisy(backing, 8)):
-        assert not metrics.measure_edit(stem, backing).performed
-    assert metrics.measure_edit(np.zeros_like(backing), backing).level_db == -np.inf
+        assert not metrics.measure_level(stem, backing).is_part
+    assert metrics.measure_level(np.zeros_like(backing), backing).level_db == -np.inf
 
 
 def test_a_tone_is_voiced_and_noise_is_not():

@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import RATE
-from test_results import record
+from test_results import record, result
 
-from riffusion.painting import page, results
+from riffusion.painting import page, summary
 from riffusion.spectrogram import SpectrogramConverter
+
+
+def html_of(content: dict) -> str:
+    one = result(content)
+    return page.results_page([one], summary.summary_rows([one]))
 
 
 def test_what_people_write_is_shown_and_never_run():
     content = record() | {"prompt": "<script>alert(1)</script>", "title": 'a "b" & <i>c</i>', "sample": 'a"b #1 50%?'}
-    html = page.samples_page([content], results.summary([content]))
+    html = html_of(content)
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "a &quot;b&quot; &amp; &lt;i&gt;c&lt;/i&gt;" in html
@@ -21,7 +26,7 @@ def test_what_people_write_is_shown_and_never_run():
 
 def test_the_page_needs_nothing_but_the_folder():
     content = record()
-    html = page.samples_page([content], results.summary([content]))
+    html = html_of(content)
     sources = re.findall(r'(?:src|href)="([^"]*)"', html)
     assert {"song/input.wav", "song/stem.png", "song/comparison.webp"} <= set(sources)
     assert not [source for source in sources if source.startswith(("http", "/", "data"))]
@@ -31,10 +36,10 @@ def test_the_page_needs_nothing_but_the_folder():
 
 def test_the_task_is_a_badge_beside_the_instruction():
     content = record() | {"task": "extract"}
-    assert '<span class="task">extract</span> add a vocal</p>' in page.samples_page([content], [])
+    assert '<span class="task">extract</span> add a vocal</p>' in html_of(content)
     earlier = record()
     earlier["settings"] |= {"task": "remove"}
-    assert '<span class="task">remove</span> add a vocal</p>' in page.samples_page([earlier], [])
+    assert '<span class="task">remove</span> add a vocal</p>' in html_of(earlier)
 
 
 @pytest.mark.parametrize("pitch", [220, 1760, 7040])
@@ -62,7 +67,7 @@ def test_a_time_is_where_the_axis_says(seconds, first, last):
 
 def test_a_silent_answer_has_no_figure_and_no_verdict_is_no_badge():
     content = record(**{"edit performed": "-", "stem level dB": None})
-    html = page.samples_page([content], results.summary([content]))
+    html = html_of(content)
     assert "<p>1 sample</p>" in html
     assert "<td>-</td>" in html
     assert 'class="verdict' not in html
@@ -70,7 +75,7 @@ def test_a_silent_answer_has_no_figure_and_no_verdict_is_no_badge():
 
 def test_a_page_says_what_its_verdict_measures_and_each_column_once():
     content = record()
-    html = page.samples_page([content], results.summary([content]))
+    html = html_of(content)
     assert "1 of 1 edits performed (by level, activity and sound)" in html
     assert html.count("<dt>performed %</dt>") == html.count("<dt>active %</dt>") == 1
     assert "sounds like what was asked for" in html
@@ -79,4 +84,4 @@ def test_a_page_says_what_its_verdict_measures_and_each_column_once():
 def test_settings_are_shown_to_the_last_digit():
     content = record()
     content["settings"]["guidance_rescale"] = 0.1234
-    assert "<td>0.1234</td>" in page.samples_page([content], results.summary([content]))
+    assert "<td>0.1234</td>" in html_of(content)

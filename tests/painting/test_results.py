@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from riffusion.painting import results
+from riffusion.painting.measurements import Measurements
+from riffusion.painting.result import RECORD, Result
+from riffusion.painting.summary import Summary
 from riffusion.util.errors import UserError
 
 
@@ -27,12 +30,16 @@ def record(**changes: object) -> dict:
     } | rest
 
 
+def result(content: dict) -> Result:
+    return Result.from_json(content, content["sample"])
+
+
 def write(folder, content: dict) -> None:
     with results.working_folder(folder) as working:
         for track in content["tracks"]:
             (working / track["sound"]).write_text("sound")
             (working / track["picture"]).write_text("picture")
-        (working / results.RECORD).write_text(json.dumps(content))
+        (working / RECORD).write_text(json.dumps(content))
 
 
 def test_a_result_is_finished_refused_or_not_there(tmp_path):
@@ -63,13 +70,13 @@ def test_a_folder_is_there_whole_or_as_it_was(tmp_path):
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(KeyboardInterrupt), results.working_folder(folder):
         raise KeyboardInterrupt
-    assert (folder / results.RECORD).exists()
+    assert (folder / RECORD).exists()
     other = record()
     for track in other["tracks"]:
         track["sound"] = track["sound"].replace("wav", "flac")
     write(folder, other)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"input.flac", "input.png", "stem.flac", "stem.png", "notes.txt", results.RECORD}
+    assert names == {"input.flac", "input.png", "stem.flac", "stem.png", "notes.txt", RECORD}
 
 
 def test_two_runs_do_not_paint_the_same(tmp_path):
@@ -85,11 +92,11 @@ def test_two_runs_do_not_paint_the_same(tmp_path):
 def test_what_is_not_ours_is_neither_shown_nor_replaced(tmp_path):
     write(tmp_path / "song", record())
     (tmp_path / "theirs").mkdir()
-    (tmp_path / "theirs" / results.RECORD).write_text('{"passed": true}')
+    (tmp_path / "theirs" / RECORD).write_text('{"passed": true}')
     (tmp_path / f"{results.WORKING}other").mkdir()
-    (tmp_path / f"{results.WORKING}other" / results.RECORD).write_text(json.dumps(record()))
+    (tmp_path / f"{results.WORKING}other" / RECORD).write_text(json.dumps(record()))
     (tmp_path / "song").rename(tmp_path / "renamed")
-    assert [one["sample"] for one in results.load_records(tmp_path)] == ["renamed"]
+    assert [one.name for one in results.load_results(tmp_path)] == ["renamed"]
     results.check_pages(tmp_path)
     results.write_overview(tmp_path)
     results.check_pages(tmp_path)
@@ -126,7 +133,7 @@ def test_the_table_over_all_counts_verdicts_and_takes_medians():
         record(**{"edit performed": verdict, "active %": 10.0 * n})["measured"] for n, verdict in enumerate(verdicts)
     ]
     rows[0]["stem level dB"] = None  # what JSON makes of minus infinity
-    row = results.summarise("painted", rows)
+    row = Summary.of("painted", [Measurements.from_row(row) for row in rows]).row()
     assert row["performed %"] == pytest.approx(200 / 3)
     assert (row["samples"], row["active %"], row["level dB"]) == (4, 15.0, -1.0)
 

@@ -1,13 +1,14 @@
 from riffusion.diffusion.sampling import Settings
-from riffusion.painting.metrics import Edit, Measured, Voicing
-from riffusion.painting.retries import Tried, best, is_settled, plan_rounds
+from riffusion.painting.measurements import Verdict
+from riffusion.painting.metrics import LEVEL_RANGE_DB, PaintedLevel, StemAnalysis, Voicing
+from riffusion.painting.retries import Candidate, best, is_settled, plan_rounds
 from riffusion.painting.timbre import Timbre
 from riffusion.pairs.tasks import ADD, KEEP, REMOVE, Task
 
 SETTINGS = Settings(guidance_scale=2.0, image_guidance_scale=3.0, num_inference_steps=20, seed=0)
 
 
-def tried(
+def candidate(
     number: int,
     performed: bool,
     voiced: float,
@@ -15,10 +16,11 @@ def tried(
     task: Task = ADD,
     prompt: str = "add a vocal",
     overtones: float = 0.9,
-) -> Tried:
+) -> Candidate:
     attempt = plan_rounds(SETTINGS, 9, 0)[0][number]
-    heard = Measured(Edit(0.0, active, performed), Voicing(voiced, 440.0), Timbre(overtones, 20.0, 0.1))
-    return Tried(attempt, task, prompt, heard)
+    level = PaintedLevel(0.0 if performed else LEVEL_RANGE_DB[1] + 1, active)
+    analysis = StemAnalysis(level, Voicing(voiced, 440.0), Timbre(overtones, 20.0, 0.1))
+    return Candidate(attempt, task, prompt, analysis)
 
 
 def test_retries_take_new_noise_then_more_text_then_less_image():
@@ -32,20 +34,20 @@ def test_retries_take_new_noise_then_more_text_then_less_image():
 
 
 def test_the_best_is_performed_then_sung_then_heard():
-    assert best([tried(0, False, 0.9, 0.9), tried(1, True, 0.2, 0.3)]).attempt.number == 1
-    assert best([tried(0, True, 0.2, 0.9), tried(1, True, 0.6, 0.5)]).attempt.number == 1
-    drums = [tried(0, True, 0.2, 0.9, prompt="add drums"), tried(1, True, 0.6, 0.5, prompt="add drums")]
+    assert best([candidate(0, False, 0.9, 0.9), candidate(1, True, 0.2, 0.3)]).attempt.number == 1
+    assert best([candidate(0, True, 0.2, 0.9), candidate(1, True, 0.6, 0.5)]).attempt.number == 1
+    drums = [candidate(0, True, 0.2, 0.9, prompt="add drums"), candidate(1, True, 0.6, 0.5, prompt="add drums")]
     assert best(drums).attempt.number == 0
-    whistles = tried(0, True, 0.9, 0.9, overtones=0.2)
-    assert not whistles.performed
-    assert best([whistles, tried(1, True, 0.3, 0.3)]).attempt.number == 1
-    assert best([tried(0, True, 0.5, 0.5), tried(1, True, 0.5, 0.5)]).attempt.number == 0
-    assert best([tried(0, True, 0.5, 0.5, KEEP), tried(1, False, 0.0, 0.05, KEEP)]).attempt.number == 1
+    whistles = candidate(0, True, 0.9, 0.9, overtones=0.2)
+    assert whistles.verdict is Verdict.FAILED
+    assert best([whistles, candidate(1, True, 0.3, 0.3)]).attempt.number == 1
+    assert best([candidate(0, True, 0.5, 0.5), candidate(1, True, 0.5, 0.5)]).attempt.number == 0
+    assert best([candidate(0, True, 0.5, 0.5, KEEP), candidate(1, False, 0.0, 0.05, KEEP)]).attempt.number == 1
 
 
 def test_only_what_failed_is_painted_again():
-    assert not is_settled([tried(0, False, 0.9, 0.9)])
-    assert is_settled([tried(0, False, 0.9, 0.9), tried(1, True, 0.2, 0.3)])
-    assert is_settled([tried(0, False, 0.9, 0.9, REMOVE)])  # of that there is no verdict
-    assert is_settled([tried(0, False, 0.9, 0.05, KEEP)])
-    assert not is_settled([tried(0, True, 0.9, 0.9, KEEP)])
+    assert not is_settled([candidate(0, False, 0.9, 0.9)])
+    assert is_settled([candidate(0, False, 0.9, 0.9), candidate(1, True, 0.2, 0.3)])
+    assert is_settled([candidate(0, False, 0.9, 0.9, REMOVE)])  # of that there is no verdict
+    assert is_settled([candidate(0, False, 0.9, 0.05, KEEP)])
+    assert not is_settled([candidate(0, True, 0.9, 0.9, KEEP)])

@@ -36,20 +36,20 @@ def test_blocks_show_what_the_whole_song_shows(song, task, monkeypatch):
         blocks = np.concatenate(columns, axis=1).astype(np.float32) ** 4
         assert blocks.shape == (512, 301)
         assert np.abs(blocks - mel[name])[:, :-3].max() < 0.01 * mel[name].max()
-    whole = metrics.measure_edit(mel["stem"], mel["input"])
-    assert look.measured().edit.active_share == pytest.approx(whole.active_share, abs=0.01)
-    assert look.measured().edit.level_db == pytest.approx(whole.level_db, abs=0.1)
-    assert look.measured().voicing.median_f0_hz == pytest.approx(523.25, rel=0.02)
-    assert look.measured().voicing.voiced_share == pytest.approx(0.5, abs=0.1)
+    whole = metrics.measure_level(mel["stem"], mel["input"])
+    assert look.analysis().level.active_share == pytest.approx(whole.active_share, abs=0.01)
+    assert look.analysis().level.level_db == pytest.approx(whole.level_db, abs=0.1)
+    assert look.analysis().voicing.median_f0_hz == pytest.approx(523.25, rel=0.02)
+    assert look.analysis().voicing.voiced_share == pytest.approx(0.5, abs=0.1)
 
 
 def test_only_a_region_is_measured(song, monkeypatch):
     monkeypatch.setattr(song_report, "BLOCK_FRAMES", 64)
     look = Overview(SpectrogramConverter(), 3 * RATE)
     look.look(song["song"][0], song["stem"][0], ADD, int(1.6 * RATE), int(2.6 * RATE))  # the stem begins at 1.5 s
-    assert look.measured().edit.active_share == 1
-    assert look.measured().voicing.voiced_share > 0.9
-    assert sum(frames.shape[1] for frames in look.edit_meter.frames) == 100
+    assert look.analysis().level.active_share == 1
+    assert look.analysis().voicing.voiced_share > 0.9
+    assert sum(frames.shape[1] for frames in look.level_meter.frames) == 100
     assert look.pictures()["stem"].width == 301
 
 

@@ -4,23 +4,24 @@ from conftest import RATE
 from sounds import SECONDS, TIME, bass_line, hits, noise, voice, whistles
 
 from riffusion.painting import metrics
+from riffusion.painting.measurements import Verdict
 from riffusion.painting.timbre import Timbre, TimbreMeter, band_powers, onset_rises, standing_overtones
 from riffusion.pairs.features import pitch_detector
 from riffusion.pairs.tasks import ADD, EXTRACT, KEEP
 
 
-def heard(waveform: np.ndarray) -> metrics.Measured:
+def heard(waveform: np.ndarray) -> metrics.StemAnalysis:
     meter = metrics.SoundMeter()
     meter.add(waveform, RATE)
-    return metrics.Measured(metrics.Edit(0.0, 1.0, True), *meter.result())
+    return metrics.StemAnalysis(metrics.PaintedLevel(0.0, 1.0), *meter.result())
 
 
 @pytest.mark.parametrize("pitch", [90, 220, 440, 880])
 def test_a_voices_overtones_stand_out(pitch):
     measured = heard(voice(pitch))
     assert measured.timbre.overtone_share > 0.95
-    assert measured.sounds_like("vocals")
-    assert not measured.sounds_like("drums")
+    assert measured.sounds_like("vocals") is Verdict.PERFORMED
+    assert measured.sounds_like("drums") is Verdict.FAILED
 
 
 def standing(waveform: np.ndarray, pitch: float) -> float:
@@ -43,44 +44,44 @@ def test_half_the_overtones_count_half():
 def test_what_whistles_isnt_sung():
     measured = heard(whistles(660))
     assert measured.timbre.overtone_share < 0.4
-    assert not measured.sounds_like("vocals")
-    assert not heard(noise()).sounds_like("vocals")
+    assert measured.sounds_like("vocals") is Verdict.FAILED
+    assert heard(noise()).sounds_like("vocals") is Verdict.FAILED
     assert np.isnan(heard(noise()).timbre.overtone_share)
 
 
 def test_hits_are_sharp_and_smeared_noise_is_not():
     sharp, swelling = heard(hits(0.3, 0.0)), heard(hits(0.3, 0.15))
     assert sharp.timbre.onset_db > 15
-    assert sharp.sounds_like("drums")
+    assert sharp.sounds_like("drums") is Verdict.PERFORMED
     for smeared in (swelling, heard(noise())):
         assert smeared.timbre.onset_db < 6
-        assert not smeared.sounds_like("drums")
+        assert smeared.sounds_like("drums") is Verdict.FAILED
 
 
 def test_a_bass_line_is_low_and_pitched():
     measured = heard(bass_line())
     assert measured.timbre.low_share > 0.9
-    assert measured.sounds_like("bass")
-    assert not heard(voice(440)).sounds_like("bass")
-    assert not heard(hits(0.3, 0.0)).sounds_like("bass")
+    assert measured.sounds_like("bass") is Verdict.PERFORMED
+    assert heard(voice(440)).sounds_like("bass") is Verdict.FAILED
+    assert heard(hits(0.3, 0.0)).sounds_like("bass") is Verdict.FAILED
 
 
 def test_a_part_that_doesnt_sound_like_what_was_asked_for_is_not_performed():
     sung = heard(voice(330))
-    assert sung.performed(ADD, "vocals")
-    assert not sung.performed(ADD, "drums")
-    assert sung.performed(ADD, "guitar")
-    assert sung.performed(ADD)
-    assert sung.performed(EXTRACT, "drums") is None
-    assert not sung.performed(KEEP, "vocals")
-    assert sung.row(ADD, "drums")["edit performed"] == "no"
+    assert sung.verdict(ADD, "vocals") is Verdict.PERFORMED
+    assert sung.verdict(ADD, "drums") is Verdict.FAILED
+    assert sung.verdict(ADD, "guitar") is Verdict.PERFORMED
+    assert sung.verdict(ADD) is Verdict.PERFORMED
+    assert sung.verdict(EXTRACT, "drums") is Verdict.UNKNOWN
+    assert sung.verdict(KEEP, "vocals") is Verdict.FAILED
+    assert sung.measurements(ADD, "drums").row()["edit performed"] == "no"
 
 
 def test_silence_and_a_moment_are_measured():
     for samples in (300, RATE):
         silent = heard(np.zeros(samples, dtype=np.float32))
-        assert not any(silent.sounds_like(stem) for stem in ("vocals", "drums", "bass"))
-        assert silent.sounds_like("guitar") is None
+        assert {silent.sounds_like(stem) for stem in ("vocals", "drums", "bass")} == {Verdict.FAILED}
+        assert silent.sounds_like("guitar") is Verdict.UNKNOWN
 
 
 def test_blocks_are_measured_as_the_whole():

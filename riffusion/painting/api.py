@@ -1,0 +1,67 @@
+"""Painting into an array: what `riffusion.paint` does, by the same way as the inference script."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from riffusion import audio as audio_files
+from riffusion.diffusion import model
+from riffusion.painting import jobs
+from riffusion.painting.inputs import open_song
+from riffusion.painting.measurements import Measurements
+from riffusion.painting.options import PaintOptions
+from riffusion.painting.paint_song import paint_song
+from riffusion.painting.result import Result, read_result
+from riffusion.painting.run import load_painter
+from riffusion.util.distributed import this_share
+from riffusion.util.errors import UserError
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What was painted into a recording.
+
+    `painted` is the recording with the edit and `stem` the painted part alone, both float32 (channels, samples) at the
+    recording's sample rate. `measurements` say what was measured of the stem, and `result` all that result.json holds.
+    """
+
+    painted: np.ndarray
+    stem: np.ndarray
+    sample_rate: int
+    result: Result
+
+    @property
+    def measurements(self) -> Measurements:
+        """What was measured of the stem."""
+        return self.result.measured
+
+
+def paint_array(audio: np.ndarray, sample_rate: int, options: PaintOptions) -> Painting:
+    """Paint into a recording, float (channels, samples) in [-1, 1] or (samples,), as the options say.
+
+    Raises UserError if it can't be painted into, or the model can't be had.
+    """
+    audio = np.atleast_2d(np.asarray(audio, dtype=np.float32))
+    if audio.ndim != 2:
+        raise UserError(f"audio must be (channels, samples) or (samples,), not of shape {audio.shape}")
+    with audio_files.temporary_folder() as scratch:
+        path = scratch / "audio.wav"
+        audio_files.write_floats(path, [audio], sample_rate, len(audio))
+        job, facts = plan_job(path, scratch, replace(options, audio=(str(path),), base_save_path=scratch / "out"))
+        paint_song(job, load_painter(options, facts, options.device or this_share().device), options)
+        result = read_result(job.folder)
+        assert result is not None
+        sounds = {track.name: audio_files.load_audio(job.folder / track.sound)[0] for track in result.tracks}
+        return Painting(sounds["painted"], sounds["stem"], sample_rate, result)
+
+
+def plan_job(path: Path, scratch: Path, options: PaintOptions) -> tuple[jobs.SongJob, model.ModelFacts]:
+    """The one job of a file's only instruction, and the facts of the model."""
+    facts = model.load_facts(options.model_id)
+    song = open_song(path, facts.params, scratch, options)
+    share = this_share()
+    (request,) = jobs.request_songs([song], options)
+    options = replace(options, seed=jobs.choose_seed([request.folder], options, share))
+    (job,) = jobs.song_jobs([request], facts, jobs.dtype_name(options, share), options)
+    return job, facts

@@ -1,0 +1,218 @@
+"""Painting jobs: what is painted into, how, and the folder that the result goes to."""
+
+import itertools
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from riffusion.audio import FORMATS
+from riffusion.diffusion import model
+from riffusion.diffusion.sampling import Settings, choose_settings
+from riffusion.painting import results
+from riffusion.painting.dataset_items import Item
+from riffusion.painting.inputs import InputSong
+from riffusion.painting.options import PaintOptions
+from riffusion.pairs.task_words import read_task
+from riffusion.pairs.tasks import Task, task_named
+from riffusion.spectrogram import SpectrogramParams
+from riffusion.util.disk_space import require_room
+from riffusion.util.distributed import Share
+from riffusion.util.errors import own_failure
+from riffusion.util.names import distinct, safe_name
+from riffusion.util.runtime import choose_dtype
+
+SLUG_LETTERS = 60  # the part of a folder's name that is taken from the instruction
+PACKED_BYTES = 20_000  # more than mp3 and Ogg Vorbis take per second and channel
+
+Source = TypeVar("Source", InputSong, Item)
+
+
+@dataclass(frozen=True)
+class Request(Generic[Source]):
+    """One instruction for one song or dataset item, with a guidance, and the folder of its result."""
+
+    source: Source
+    prompt: str
+    scales: tuple[float | None, float | None]  # of text and image; None stands for the model's own
+    folder: Path
+
+
+@dataclass(frozen=True)
+class SongJob:
+    """A song to paint into; `recorded` is all that shapes the result, as result.json has it."""
+
+    song: InputSong
+    folder: Path
+    prompt: str
+    task: Task
+    settings: Settings
+    recorded: dict[str, object]
+
+    @property
+    def title(self) -> str:
+        """Heading of the result."""
+        return self.song.name
+
+
+@dataclass(frozen=True)
+class ItemJob:
+    """A dataset item to paint into; `recorded` is all that shapes the result, as result.json has it."""
+
+    item: Item
+    folder: Path
+    settings: Settings
+    recorded: dict[str, object]
+
+    @property
+    def title(self) -> str:
+        """Heading of the result."""
+        return self.item.title
+
+    @property
+    def prompt(self) -> str:
+        """The item's instruction."""
+        return self.item.prompt
+
+    @property
+    def task(self) -> Task:
+        """What is done with the painted stem."""
+        return self.item.task
+
+
+Job = SongJob | ItemJob
+
+
+def request_songs(songs: Sequence[InputSong], options: PaintOptions) -> list[Request[InputSong]]:
+    """Every instruction for every song with every guidance. Folders are named after songs, and after instructions
+    where there are several."""
+    prompts = options.prompt or ()
+    requests = []
+    for scales, song, prompt in itertools.product(options.guidance_grid(), songs, dict.fromkeys(prompts)):
+        name = song.name if len(prompts) == 1 else named_after(song.name, prompt)
+        requests.append(Request(song, prompt, scales, options.guidance_folder(*scales) / name))
+    return with_distinct_folders(requests)
+
+
+def request_items(items: Sequence[Item], options: PaintOptions) -> list[Request[Item]]:
+    """Every dataset item with every guidance. Folders are named after the item's number and its instruction."""
+    requests = []
+    for scales, item in itertools.product(options.guidance_grid(), items):
+        folder = options.guidance_folder(*scales) / named_after(item.name, item.prompt)
+        requests.append(Request(item, item.prompt, scales, folder))
+    return with_distinct_folders(requests)
+
+
+def named_after(name: str, prompt: str) -> str:
+    """A folder's name from a source's name and the words of an instruction."""
+    words = "-".join(re.findall(r"\w+", prompt.lower()))[:SLUG_LETTERS]
+    return safe_name(f"{name}-{words}".rstrip("-"))
+
+
+def with_distinct_folders(requests: list[Request[Source]]) -> list[Request[Source]]:
+    """The same requests; where a file system would take two folders for one, the later one gets a number."""
+    folders = distinct([str(request.folder) for request in requests])
+    return [replace(request, folder=Path(folder)) for request, folder in zip(requests, folders, strict=True)]
+
+
+def choose_seed(folders: list[Path], options: PaintOptions, share: Share) -> int:
+    """The seed that is asked for, or that of an earlier run which left results there, or a random one."""
+    if options.seed is not None:
+        return options.seed
+    earlier = None if options.overwrite else results.earlier_seed(folders)
+    return share.agree(secrets.randbelow(2**31) if earlier is None else earlier)
+
+
+def dtype_name(options: PaintOptions, share: Share) -> str:
+    """The name of the dtype that the model computes in, as torch has it."""
+    return str(choose_dtype(options.device or share.device, options.precision)).removeprefix("torch.")
+
+
+def song_jobs(
+    requests: list[Request[InputSong]], facts: model.ModelFacts, dtype: str, options: PaintOptions
+) -> list[SongJob]:
+    """The jobs of songs, each with the settings that result.json is going to record."""
+    common = model_record(facts, dtype, options)
+    names = ("start", "end", "without_stem", "stem_gain_db", "pan", "format")
+    common |= {name: getattr(options, name) for name in names}
+    jobs = []
+    for request in requests:
+        song = request.source
+        task = read_task(request.prompt) if options.task is None else task_named(options.task)
+        settings = job_settings(request, facts, options)
+        own = {"bits": song.bits, "input_sha256": song.sha256}
+        recorded = asdict(settings) | {"prompt": request.prompt, "task": task.name} | common | own
+        jobs.append(SongJob(song, request.folder, request.prompt, task, settings, recorded))
+    return jobs
+
+
+def item_jobs(
+    requests: list[Request[Item]], facts: model.ModelFacts, dtype: str, options: PaintOptions
+) -> list[ItemJob]:
+    """The jobs of dataset items, each with the settings that result.json is going to record."""
+    common = model_record(facts, dtype, options)
+    jobs = []
+    for request in requests:
+        item, settings = request.source, job_settings(request, facts, options)
+        own = {"target_sha256": item.reference_sha256, "input_sha256": item.sha256}
+        recorded = asdict(settings) | {"prompt": item.prompt, "task": item.task.name} | common | own
+        jobs.append(ItemJob(item, request.folder, settings, recorded))
+    return jobs
+
+
+def model_record(facts: model.ModelFacts, dtype: str, options: PaintOptions) -> dict[str, object]:
+    """What result.json records of the model and of how often it paints."""
+    return {
+        "model_id": options.model_id,
+        "model_sha256": model.digest(options.model_id),
+        "target": facts.target,
+        "num_candidates": options.num_candidates,
+        "retries": options.retries,
+        "dtype": dtype,
+    }
+
+
+def job_settings(request: Request[Source], facts: model.ModelFacts, options: PaintOptions) -> Settings:
+    """How a request is sampled. The seed must have been chosen."""
+    assert options.seed is not None
+    return choose_settings(
+        facts,
+        *request.scales,
+        steps=options.num_inference_steps,
+        seed=options.seed,
+        scheduler=options.scheduler,
+        guidance_rescale=options.guidance_rescale,
+        guidance_interval=options.guidance_interval,
+        negative_prompt=options.negative_prompt,
+    )
+
+
+def unfinished_items(jobs: list[ItemJob], options: PaintOptions) -> list[ItemJob]:
+    """The jobs that aren't finished. Raises UserError for one that would replace another result."""
+    return [job for job in jobs if not results.is_finished(job.folder, job.recorded, options.overwrite)]
+
+
+def unfinished_songs(jobs: list[SongJob], failures: dict[str, str], options: PaintOptions) -> list[SongJob]:
+    """The jobs that aren't finished. One that would replace another result, or for which there is no room, fails."""
+    unfinished, taken = [], 0
+    for job in jobs:
+        with own_failure(str(job.folder), failures):
+            if not results.is_finished(job.folder, job.recorded, options.overwrite):
+                kept, working = needed_bytes(job.song, options)
+                after = " after those before it" if taken else ""
+                require_room(job.folder, taken + kept + working, f"{job.song.name}{after}")
+                taken += kept
+                unfinished.append(job)
+    return unfinished
+
+
+def needed_bytes(song: InputSong, options: PaintOptions) -> tuple[int, int]:
+    """Bytes that a song's result takes, and the bytes that are needed besides while it is made."""
+    lossless = FORMATS[options.format].lossless
+    channel_bytes = song.samples * song.bits // 8 if lossless else int(song.seconds * PACKED_BYTES)
+    sounds = 3 * song.channels * channel_bytes
+    several = options.num_candidates > 1 or options.retries > 0
+    mono = 4 * int(song.seconds * SpectrogramParams.sample_rate)
+    return sounds, 2 * mono + several * sounds

@@ -1,0 +1,211 @@
+"""A run of the inference script: what is to be painted, by this process or by several, and what came of it."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, zip_longest
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from riffusion.diffusion import model
+from riffusion.diffusion.encode import unread_text
+from riffusion.painting import jobs, results
+from riffusion.painting.dataset_items import Item, read_items
+from riffusion.painting.inputs import InputSong, find_songs, level_warnings, open_song
+from riffusion.painting.jobs import ItemJob, Job, SongJob
+from riffusion.painting.long_song import Painter
+from riffusion.painting.options import PaintOptions
+from riffusion.painting.paint_items import paint_item_jobs
+from riffusion.painting.paint_song import paint_song
+from riffusion.painting.result import Result, read_result
+from riffusion.pairs.dataset import held_out_split
+from riffusion.pairs.dataset_check import open_pairs
+from riffusion.pairs.tasks import task_named
+from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
+from riffusion.util.disk_space import writing
+from riffusion.util.distributed import Share
+from riffusion.util.errors import UserError, own_failure
+from riffusion.util.runtime import choose_dtype
+
+
+@dataclass
+class Run:
+    """All jobs of a run, those still to be done, and what failed so far: by song or result, in one line.
+
+    The seed in `options` has been chosen. A run has songs or dataset items, never both.
+    """
+
+    options: PaintOptions
+    facts: model.ModelFacts
+    share: Share
+    songs: list[SongJob]
+    items: list[ItemJob]
+    todo: set[Path]  # folders of the jobs that aren't finished
+    failures: dict[str, str]
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """The songs' or the items' jobs."""
+        return self.songs or self.items
+
+    @property
+    def done(self) -> list[Job]:
+        """The jobs that didn't fail."""
+        return [job for job in self.jobs if str(job.folder) not in self.failures]
+
+    def results(self) -> list[Result]:
+        """What the folders of the jobs that are done hold."""
+        found = (read_result(job.folder) for job in self.done)
+        return [result for result in found if result is not None]
+
+    def paint(self) -> None:
+        """Paint this process's share of what is to be done, with a model that is loaded once.
+
+        What fails is noted; the others go on.
+        """
+        songs = self.share.mine([job for job in self.songs if job.folder in self.todo])
+        items = self.share.mine([job for job in self.items if job.folder in self.todo])
+        painter = load_painter(self.options, self.facts, self.options.device or self.share.device)
+        warn_of_prompts(painter, [*songs, *items])
+        if songs:
+            paint_songs(songs, painter, self.options, self.failures)
+        if items:
+            paint_items_in_batches(items, painter, self.options, self.failures)
+
+    def write_pages(self) -> None:
+        """Write the page of every folder of results, and the one over all guidance scales in a search."""
+        base = self.options.base_save_path
+        if base.is_dir():
+            results.save_failures(base, self.failures)
+        for folder in {job.folder.parent for job in self.jobs}:
+            results.write_overview(folder)
+        if self.options.is_search:
+            results.write_search(base)
+        results.write_overview(base)
+
+
+def plan_run(options: PaintOptions, share: Share, scratch: Path) -> Run:
+    """Look at everything that is to be painted into, before any work; songs are decoded into `scratch`.
+
+    Raises UserError for a bad dataset or model, and for results that mustn't be replaced. A bad song is a failure of
+    that song.
+    """
+    facts, failures = model.load_facts(options.model_id), dict[str, str]()
+    songs = open_songs(options, facts.params, scratch, failures) if options.audio is not None else []
+    items = open_items(options, facts.params) if options.audio is None else []
+    if share.is_main and not options.quiet:
+        warn_of_levels(songs)
+    song_requests, item_requests = jobs.request_songs(songs, options), jobs.request_items(items, options)
+    folders = [request.folder for request in song_requests] + [request.folder for request in item_requests]
+    options = replace(options, seed=jobs.choose_seed(folders, options, share))
+    dtype = jobs.dtype_name(options, share)
+    song_jobs = jobs.song_jobs(song_requests, facts, dtype, options)
+    item_jobs = jobs.item_jobs(item_requests, facts, dtype, options)
+    for folder in {options.base_save_path, *(folder.parent for folder in folders)}:
+        results.check_pages(folder)
+    unfinished: list[Job] = [*jobs.unfinished_songs(song_jobs, failures, options)]
+    unfinished += jobs.unfinished_items(item_jobs, options)
+    failures |= share.agree(failures)
+    todo = share.agree({job.folder for job in unfinished})
+    return Run(options, facts, share, song_jobs, item_jobs, todo, failures)
+
+
+def open_items(options: PaintOptions, params: SpectrogramParams) -> list[Item]:
+    """The dataset's items. Raises UserError if they can't be painted into with a model of these spectrogram params."""
+    splits = open_pairs(options.dataset_id, tell=lambda note: options.quiet or print(note))
+    records = held_out_split(splits) or next(iter(splits.values()))
+    chosen = records.select(range(min(options.max_samples, len(records))))
+    items = read_items(chosen, None if options.task is None else task_named(options.task))
+    drawn = replace(items[0].params, num_frames=params.num_frames)
+    if drawn != params:
+        raise UserError(f"the dataset's pictures use other spectrogram settings than the model: {drawn}, {params}")
+    return items
+
+
+def open_songs(
+    options: PaintOptions, params: SpectrogramParams, scratch: Path, failures: dict[str, str]
+) -> list[InputSong]:
+    """The songs that can be painted into; what is wrong with each other one is among the failures.
+
+    Raises UserError if there is none to look at, or if two have one name.
+    """
+    paths = find_songs(list(options.audio or ()), in_stems=options.without_stem is not None, quiet=options.quiet)
+    names = [path.name for path in paths]
+    twice = next((path for path in paths if names.count(path.name) > 1), None)
+    if twice is not None:
+        raise UserError(f"two of the songs are named {twice.stem!r}: paint them one at a time, with --name")
+    songs: list[InputSong] = []
+    for path in paths:
+        with own_failure(str(path), failures):
+            song = open_song(path, params, scratch, options)
+            if songs:  # only one at a time is kept decoded: together they may be more than the disk holds
+                songs[-1].recording.release()
+            songs.append(song)
+    return songs
+
+
+def warn_of_levels(songs: Sequence[InputSong]) -> None:
+    """Say what is odd about the songs' levels and channels."""
+    for song in songs:
+        for warning in level_warnings(song):
+            warn(f"{song.name}: {warning}")
+
+
+def warn_of_prompts(painter: Painter, todo: Sequence[Job]) -> None:
+    """Say which instructions the model can't read, or not to their end."""
+    for prompt in dict.fromkeys(job.prompt for job in todo):
+        if not prompt.strip():
+            warn("the instruction is empty: the model paints what it likes")
+        if unread := unread_text(painter.pipeline.tokenizer, prompt):
+            warn(f"the instruction is too long for the model, from {unread[:60]!r} on")
+
+
+def warn(text: str) -> None:
+    """A warning on stderr."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def load_painter(options: PaintOptions, facts: model.ModelFacts, device: torch.device) -> Painter:
+    """The model on a device. Raises UserError if it can't be had."""
+    dtype = choose_dtype(device, options.precision)
+    pipeline = model.load_pipeline(options.model_id, str(device), dtype)
+    if options.compile:
+        pipeline.unet.compile()
+    converter = SpectrogramConverter(facts.params, str(device))
+    return Painter(pipeline, converter, facts.target, options.batch_size, options.quiet)
+
+
+def paint_songs(todo: Sequence[SongJob], painter: Painter, options: PaintOptions, failures: dict[str, str]) -> None:
+    """Paint into songs, one after another; what is decoded of a song is deleted after its last job."""
+    for job, following in zip_longest(todo, todo[1:]):
+        needed = sum(jobs.needed_bytes(job.song, options))
+        with own_failure(str(job.folder), failures), writing(job.folder, needed):
+            if not options.quiet:
+                print(f"{job.song.name}: {job.prompt}")
+            paint_song(job, painter, options)
+        if following is None or following.song is not job.song:
+            job.song.recording.release()
+
+
+def paint_items_in_batches(
+    todo: Sequence[ItemJob], painter: Painter, options: PaintOptions, failures: dict[str, str]
+) -> None:
+    """Paint over the pictures of items; those that are sampled alike go together."""
+    steps = options.num_candidates * options.num_inference_steps  # per item; retries come on top
+    with tqdm(total=len(todo) * steps, unit="step", desc="painting", disable=options.quiet) as progress:
+        done = 0
+        for _, group in groupby(todo, key=lambda job: job.settings):
+            alike = list(group)
+            for first in range(0, len(alike), options.batch_size):
+                batch = alike[first : first + options.batch_size]
+                progress.set_postfix_str(f"{done} of {len(todo)} samples done")
+                try:
+                    paint_item_jobs(batch, painter, progress, options)
+                except Exception:  # whose failure it is shows when each is painted alone
+                    for job in batch:
+                        with own_failure(str(job.folder), failures), writing(job.folder):
+                            paint_item_jobs([job], painter, progress, options)
+                done += len(batch)
+        progress.set_postfix_str(f"{done} of {len(todo)} samples done")

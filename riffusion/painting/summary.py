@@ -1,0 +1,141 @@
+"""Tables over many results: shares of edits performed and medians, by what was measured and by guidance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from riffusion.painting.measurements import BACKING_CHANGED, OUTSIDE, Measurements, Verdict
+from riffusion.painting.result import Result
+
+PAINTED = "painted"  # the row of what a model painted; the others are control rows
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Many measurements in one row: the share of edits performed among those with a verdict, and medians.
+
+    NaN where nothing has a value; `outside_grey` and `backing_changed` are None where nothing was measured.
+    """
+
+    answer: str
+    count: int
+    performed_percent: float
+    level_db: float
+    active_percent: float
+    voiced_percent: float
+    pitch_hz: float
+    outside_grey: float | None
+    backing_changed: float | None
+
+    @classmethod
+    def of(cls, answer: str, measured: Sequence[Measurements]) -> "Summary":
+        """The summary of measurements under the name of the answer that they were made of."""
+        judged = [one.verdict is Verdict.PERFORMED for one in measured if one.verdict is not Verdict.UNKNOWN]
+        return cls(
+            answer=answer,
+            count=len(measured),
+            performed_percent=100 * float(np.mean(judged)) if judged else np.nan,
+            level_db=median([one.level_db for one in measured]),
+            active_percent=median([one.active_percent for one in measured]),
+            voiced_percent=median([one.voiced_percent for one in measured]),
+            pitch_hz=median([one.pitch_hz for one in measured]),
+            outside_grey=median_if_any([one.outside_grey for one in measured]),
+            backing_changed=median_if_any([one.backing_changed for one in measured]),
+        )
+
+    def row(self) -> dict[str, object]:
+        """As tables show it."""
+        preserved = {OUTSIDE: self.outside_grey, BACKING_CHANGED: self.backing_changed}
+        return {
+            "answer": self.answer,
+            "samples": self.count,
+            "performed %": self.performed_percent,
+            "level dB": self.level_db,
+            "active %": self.active_percent,
+            "voiced %": self.voiced_percent,
+            "pitch Hz": self.pitch_hz,
+        } | {name: value for name, value in preserved.items() if value is not None}
+
+
+def median(values: Sequence[float | None]) -> float:
+    """The median of the values that are known and finite, NaN without any."""
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    return float(np.median(known)) if known else np.nan
+
+
+def median_if_any(values: Sequence[float | None]) -> float | None:
+    """`median` of what was measured at all, None if it was nowhere."""
+    return None if all(value is None for value in values) else median(values)
+
+
+def painted_summary(results: Sequence[Result]) -> Summary:
+    """What was painted, over all results."""
+    return Summary.of(PAINTED, [result.measured for result in results])
+
+
+def control_summaries(results: Sequence[Result]) -> list[Summary]:
+    """The control rows: answers that are known, over the results that have them."""
+    answers = dict.fromkeys(answer for result in results for answer in result.controls)
+    return [
+        Summary.of(answer, [result.controls[answer] for result in results if answer in result.controls])
+        for answer in answers
+    ]
+
+
+def summary_rows(results: Sequence[Result]) -> list[dict[str, object]]:
+    """The table over all results: the control rows, then what was painted. Empty without results."""
+    summaries = [*control_summaries(results), painted_summary(results)] if results else []
+    return [summary.row() for summary in summaries]
+
+
+def guidance_row(result: Result) -> dict[str, object]:
+    """The guidance that a result was painted with, as tables show it."""
+    text, image = result.guidance
+    return {"text guidance": text, "image guidance": image}
+
+
+def search_rows(results: Sequence[Result]) -> list[dict[str, object]]:
+    """The table over a guidance search: the control rows, which have none, and what was painted with each guidance."""
+    groups: dict[tuple[float, float], list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.guidance, []).append(result)
+    blank: dict[str, object] = dict.fromkeys(("text guidance", "image guidance"))
+    rows = [(blank, summary.row()) for summary in control_summaries(next(iter(groups.values()), []))]
+    rows += [(guidance_row(group[0]), painted_summary(group).row()) for group in groups.values()]
+    return [{"answer": row["answer"]} | scales | row for scales, row in rows]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One guidance of a search: its page, and what is seen and heard of its first result. Addresses are relative."""
+
+    guidance_scale: float
+    image_guidance_scale: float
+    page: str
+    picture: str  # of the stem
+    sounds: dict[str, str]  # by name
+    seconds: float
+    summary: Summary
+
+    @classmethod
+    def of(cls, folder: str, page: str, results: Sequence[Result]) -> "Cell":
+        """The cell of the results in a folder, whose page there is called `page`."""
+        first = results[0]
+        text, image = first.guidance
+        tracks = {track.name: track for track in first.tracks}
+        return cls(
+            guidance_scale=text,
+            image_guidance_scale=image,
+            page=f"{folder}/{page}",
+            picture=f"{folder}/{first.name}/{tracks['stem'].picture}",
+            sounds={
+                name: f"{folder}/{first.name}/{tracks[name].sound}" for name in ("painted", "stem") if name in tracks
+            },
+            seconds=first.seconds,
+            summary=painted_summary(results),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """As guidance.json has it: the fields by name, and the summary as a table's row."""
+        return vars(self) | {"summary": self.summary.row()}
