@@ -81,7 +81,7 @@ def real_size_edit_model(folder: Path) -> Path:
     """The real-size model with a UNet that takes a second picture."""
     output = folder / "real-size"
     if not output.exists():
-        parts = model.load_parts(str(real_size_model(folder / "base")), None, None, None)
+        parts = model.load_parts(str(real_size_model(folder / "base")))
         model.take_condition(parts)
         model.pipeline_from_parts(parts).save_pretrained(output)
     return output

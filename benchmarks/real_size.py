@@ -39,7 +39,7 @@ def real_size_model(folder: Path) -> Path:
 
 def unet_flops(folder: Path) -> float:
     """Operations of one forward pass of the UNet for one picture, counted by torch without computing them."""
-    parts = model.load_parts(str(folder), None, None, None)
+    parts = model.load_parts(str(folder))
     model.take_condition(parts)
     config = parts.unet.config
     size = config.sample_size

@@ -150,7 +150,7 @@ def reference(args: argparse.Namespace, precision: str) -> dict[str, object]:
     """Samples a second of diffusers' loop."""
     torch.backends.cuda.matmul.allow_tf32 = True
     accelerator = Accelerator(mixed_precision=precision)
-    parts = model.load_parts(str(args.model), None, None, None)
+    parts = model.load_parts(str(args.model))
     model.take_condition(parts)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     parts.vae.requires_grad_(False).to(accelerator.device, dtype)

@@ -124,7 +124,7 @@ def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
 @pytest.fixture(scope="session")
 def tiny_models(tiny_base, tmp_path_factory) -> dict[str, Path]:
     """Untrained InstructPix2Pix models with clips of 0.63 s, one for each target."""
-    parts = model.load_parts(str(tiny_base), None, None, None)
+    parts = model.load_parts(str(tiny_base))
     torch.manual_seed(0)
     model.widen_conv_in(parts.unet, 4)
     folders = {target: tmp_path_factory.mktemp(f"tiny-{target}") for target in ("stem", "mix")}

@@ -25,9 +25,9 @@ import preprocess_musdb
 import train_instruct_pix2pix
 from riffusion.diffusion import model
 from riffusion.diffusion.sampling import choose_settings, edit_images, sample_generator
-from riffusion.training import checkpoints
-from riffusion.training.examples import Draws
+from riffusion.training import checkpoints, outputs
 from riffusion.util.errors import UserError
+from riffusion.util.runtime import only_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -149,14 +149,6 @@ def test_crops_of_stratified_noise_train_and_the_losses_of_whole_pictures_are_to
     for frames in ("12", "128", "1"):
         with pytest.raises(UserError, match=f"--crop_frames {frames} must be a multiple of 8, 64 at most"):
             train(pairs, tiny_base, tmp_path / frames, "--max_train_steps", "1", "--crop_frames", frames)
-
-
-def test_flags_say_how_examples_are_drawn():
-    args = train_instruct_pix2pix.parse_args(["--conditioning_dropout_prob", "0.1"])
-    assert train_instruct_pix2pix.make_draws(64, 8, args) == Draws(0.1, 0.1, 0.1)
-    flags = ["--image_dropout_prob", "0", "--stratified_timesteps", "--train_batch_size", "6", "--crop_frames", "256"]
-    args = train_instruct_pix2pix.parse_args([*flags, "--timestep_shift", "3", "--timestep_shift_share", "0.5"])
-    assert train_instruct_pix2pix.make_draws(64, 8, args) == Draws(0.05, 0.0, 0.05, 3.0, 0.5, strata=6, crop=32)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +280,7 @@ def test_training_stops_when_held_out_loss_only_rises(pairs, tiny_base, tmp_path
 
 
 def test_a_checkpoint_of_diffusers_script_trains_on(pairs, tiny_base, tmp_path):
-    parts = model.load_parts(str(tiny_base), None, None, None)
+    parts = model.load_parts(str(tiny_base))
     model.take_condition(parts)
     pipeline = model.pipeline_from_parts(parts)
     pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config)
@@ -324,6 +316,19 @@ def test_accelerate_reads_the_example_configs(name):
     assert config.mixed_precision == ("no" if name == "cpu" else "bf16")
     assert config.use_cpu == (name == "cpu")
     assert set(yaml.safe_load(path.read_text())) <= set(vars(config))
+
+
+def test_a_second_training_in_the_same_folder_is_refused(pairs, tiny_base, tmp_path):
+    output = train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "1")
+    flags = ("--max_train_steps", "2", "--resume_from_checkpoint", "latest")
+    with only_run(output / outputs.LOCK), pytest.raises(UserError, match=f"^{output}: another run is at work"):
+        train(pairs, tiny_base, output, *flags)
+    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
+    (output / "checkpoint-2.elsewhere.77.part").mkdir()  # as a killed run leaves it
+    (output / outputs.LOCK).touch()
+    train(pairs, tiny_base, output, *flags)
+    assert {path.name for path in output.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
+    assert not (output / outputs.LOCK).exists()
 
 
 def test_only_the_newest_checkpoints_stay(pairs, tiny_base, tmp_path):

@@ -91,7 +91,9 @@ def digest(model_id: str) -> str | None:
     return digest.hexdigest()
 
 
-def load_parts(name: str, revision: str | None, variant: str | None, cache_dir: Path | None) -> Parts:
+def load_parts(
+    name: str, revision: str | None = None, variant: str | None = None, cache_dir: Path | None = None
+) -> Parts:
     """Parts of a checkpoint folder or Hub model, weights in float32. Raises UserError if one can't be had."""
 
     def load(kind: Any, folder: str, **options: object) -> Any:

@@ -137,7 +137,7 @@ def sample(
     noise = [torch.randn(shape, generator=generator) for generator in generators]
     scheduler.set_timesteps(settings.num_inference_steps, device=device)
     latents = torch.stack(noise).to(device) * scheduler.init_noise_sigma
-    texts = tokenize(pipeline, [*prompts, settings.negative_prompt])
+    texts = tokenize(pipeline.tokenizer, [*prompts, settings.negative_prompt])
     states = encode_texts(pipeline.text_encoder, texts)["text"].to(pipeline.unet.dtype)
     drawing = {"generator": generators} if settings.scheduler in STOCHASTIC else {}
     for step, time in enumerate(scheduler.timesteps):

@@ -1,13 +1,10 @@
 """What a frozen part of the model makes of each item, computed once: shards of arrays on disk."""
 
 import hashlib
-import os
-import platform
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,11 +13,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from riffusion.diffusion.batch import Batch
 from riffusion.util import files
+from riffusion.util.distributed import ignore_sigterm
 from riffusion.util.errors import UserError
 
 SHARD_ROWS = 128  # the most that a killed run loses; a multiple of every batch size
-OPEN_SHARDS = 100  # at a time: each holds a few of the 1024 files that a process may open by default
+OPEN_SHARDS = 100  # at most: each holds a few of the 1024 files that a process may open by default
+
+Encode = Callable[[Any], Mapping[str, Any]]  # a batch of items to named tensors (B, ...)
 
 
 class CachedRows(Dataset):
@@ -34,19 +35,20 @@ class CachedRows(Dataset):
     def __len__(self) -> int:
         return len(self.row_of_item)
 
-    def __getitem__(self, item: int) -> dict[str, Tensor]:
-        shard, place = divmod(int(self.row_of_item[item]), SHARD_ROWS)
+    def __getitem__(self, item: int) -> Batch:
+        shard, row = divmod(int(self.row_of_item[item]), SHARD_ROWS)
         if shard not in self.shards:
             if len(self.shards) >= OPEN_SHARDS:
                 self.shards.clear()
-            files = shard_folder(self.folder, shard).glob("*.npy")
-            self.shards[shard] = {path.stem: np.load(path, mmap_mode="r") for path in files}
-        return {name: torch.from_numpy(rows[place].astype(np.float32)) for name, rows in self.shards[shard].items()}
+            arrays = shard_folder(self.folder, shard).glob("*.npy")
+            self.shards[shard] = {path.stem: np.load(path, mmap_mode="r") for path in arrays}
+        shards = self.shards[shard].items()
+        return cast(Batch, {name: torch.from_numpy(rows[row].astype(np.float32)) for name, rows in shards})
 
 
 @dataclass
 class Cache:
-    """A folder that all processes, on all machines, fill together; `workers` processes of each read the items."""
+    """A folder that all processes, on all machines, fill together; each has `workers` processes that read items."""
 
     folder: Path
     accelerator: Accelerator
@@ -56,29 +58,30 @@ class Cache:
     def rows(
         self,
         name: str,
-        items: Any,  # by place: a torch Dataset or a list
+        items: Any,  # indexed by number: a torch Dataset, a list or a tensor
         keys: list[str],
-        encode: Callable[[Any], dict[str, Tensor]],
+        encode: Encode,
         module: nn.Module | None,
         batch_size: int,
     ) -> CachedRows:
-        """What `encode` makes of batches of items, kept in float16. Items of one key are encoded once.
+        """The result of `encode` for each item, kept in float16. Items with the same key are encoded once.
 
-        The rows lie in a folder named by a fingerprint: other keys or weights of `module` make another one. The
-        processes share the shards that are missing; a run that was killed goes on from the last whole one.
+        The rows are in a folder named by a fingerprint: other keys or weights of `module` make another one. The
+        processes share out the shards that are missing; after a killed run only those it hadn't finished are.
 
-        Raises UserError where shards can't be written, or where the processes don't see each other's.
+        Raises UserError if a shard can't be written, or if the processes don't see each other's shards.
         """
-        different, firsts, row_of_item = np.unique(keys, return_index=True, return_inverse=True)
-        folder = self.folder / f"{name}-{fingerprint(different, module)}"
+        unique, firsts, row_of_item = np.unique(keys, return_index=True, return_inverse=True)
+        folder = self.folder / f"{name}-{fingerprint(unique, module)}"
         shards = [firsts[start : start + SHARD_ROWS] for start in range(0, len(firsts), SHARD_ROWS)]
         missing = [shard for shard in range(len(shards)) if not shard_folder(folder, shard).is_dir()]
-        self.accelerator.wait_for_everyone()  # all have looked before one writes
+        self.accelerator.wait_for_everyone()  # all know what is missing before one writes
         missing = missing[self.accelerator.process_index :: self.accelerator.num_processes]
-        wanted = np.concatenate([shards[shard] for shard in missing]).tolist() if missing else []
-        batches = map(encode, DataLoader(Subset(items, wanted), batch_size, num_workers=self.workers))
-        quiet = not (wanted and self.accelerator.is_local_main_process)
-        with tqdm(total=len(wanted), desc=f"caching {name}", unit="row", disable=quiet) as progress:
+        needed = np.concatenate([shards[shard] for shard in missing]).tolist() if missing else []
+        loader = DataLoader(Subset(items, needed), batch_size, num_workers=self.workers, worker_init_fn=ignore_sigterm)
+        batches = map(encode, loader)
+        quiet = not (needed and self.accelerator.is_local_main_process)
+        with tqdm(total=len(needed), desc=f"caching {name}", unit="row", disable=quiet) as progress:
             for shard in missing:
                 write_shard(shard_folder(folder, shard), batches, len(shards[shard]), progress)
         self.accelerator.wait_for_everyone()
@@ -87,8 +90,8 @@ class Cache:
         return CachedRows(folder, row_of_item)
 
 
-def write_shard(folder: Path, batches: Iterator[dict[str, Tensor]], rows: int, progress: tqdm) -> None:
-    """Write the next `rows` rows, whole or not at all. Raises UserError where they can't be written."""
+def write_shard(folder: Path, batches: Iterator[Mapping[str, Tensor]], rows: int, progress: tqdm) -> None:
+    """Write the next `rows` rows, complete or not at all. Raises UserError if they can't be written."""
     parts: list[dict[str, np.ndarray]] = []
     while rows > 0:
         batch = next(batches)
@@ -96,17 +99,13 @@ def write_shard(folder: Path, batches: Iterator[dict[str, Tensor]], rows: int, p
         done = len(next(iter(batch.values())))
         rows -= done
         progress.update(done)
-    aside = folder.with_name(f"{folder.name}.{platform.node()}.{os.getpid()}.part")  # another run may write it too
-    files.make_folder(aside)
     try:
-        for name in parts[0]:
-            np.save(aside / f"{name}.npy", np.concatenate([part[name] for part in parts]))
-        aside.rename(folder)
+        with files.whole_folder(folder) as part:
+            for name in parts[0]:
+                np.save(part / f"{name}.npy", np.concatenate([arrays[name] for arrays in parts]))
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if folder.is_dir():
-            return  # the other run was faster
-        raise UserError(f"{folder}: can't be written ({error}); what is cached so far stays") from error
+        if not folder.is_dir():  # it is there if another run with the same pairs was faster
+            raise UserError(f"{folder}: can't be written ({error}); what is cached so far stays") from error
 
 
 def shard_folder(folder: Path, shard: int) -> Path:

@@ -1,4 +1,4 @@
-"""Training checkpoints on disk: written whole, known from those cut short, counted, found again."""
+"""Training checkpoints on disk: written completely or not at all, verified, limited in number, found again."""
 
 import shutil
 import sys
@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from riffusion.util import files
+from riffusion.util.distributed import this_share
 from riffusion.util.errors import UserError
 
 PREFIX = "checkpoint-"
@@ -15,16 +16,13 @@ FILES = "files.json"  # in each checkpoint, written last: the size of every othe
 
 
 def save(accelerator: Accelerator, folder: Path, step: int, limit: int | None) -> None:
-    """Write checkpoint-STEP aside and rename it; then let the oldest whole ones beyond `limit` go.
+    """Write checkpoint-STEP under another name and rename it; then remove the oldest complete ones beyond `limit`.
 
-    Raises UserError if it can't be written, as on a full disk; the checkpoints before it stay.
+    Raises UserError if it can't be written, as on a full disk; earlier checkpoints stay.
     """
     finished = folder / f"{PREFIX}{step}"
-    part = finished.with_name(finished.name + ".part")
+    part = this_share().agree(files.part_of(finished))  # all processes write into the main one's
     try:
-        if accelerator.is_main_process:
-            shutil.rmtree(part, ignore_errors=True)
-        accelerator.wait_for_everyone()
         accelerator.save_state(str(part))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -54,22 +52,28 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed runs were writing when they ended. No other run may be at work in this folder."""
+    for part in folder.glob(f"{PREFIX}*.part"):
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def all_whole(folder: Path) -> list[Path]:
-    """Whole checkpoints, the oldest first."""
+    """Complete checkpoints, the oldest first."""
     found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
     return sorted(filter(is_whole, found), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """Optimizer steps behind a checkpoint."""
+    """The number of optimizer steps before a checkpoint."""
     return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def find(folder: Path, name: str | None) -> Path | None:
-    """The checkpoint that `name` means, a folder's name or "latest"; None if that is asked for and there is none.
+    """The checkpoint to resume from: `name` is a folder's name, "latest" or None. None to start from scratch.
 
-    Checkpoints that were cut short are passed over. Raises UserError if a named one isn't there whole, or if none is
-    named in a folder that holds some.
+    Incomplete checkpoints are skipped. Raises UserError if a named one is missing or incomplete, if there is a newer
+    one, or if none is named and the folder has some.
     """
     found = all_whole(folder)
     if name is None:
@@ -96,7 +100,7 @@ def find(folder: Path, name: str | None) -> Path | None:
 
 
 def load(accelerator: Accelerator, checkpoint: Path) -> None:
-    """Load weights and states. Raises UserError if they are those of another kind of run."""
+    """Load weights and states. Raises UserError if they are of another kind of run."""
     try:
         accelerator.load_state(str(checkpoint))
     except (OSError, RuntimeError, KeyError, ValueError) as error:

@@ -1,33 +1,45 @@
-"""Training examples: a pair, its noise, its timestep and what of its condition is dropped, all from one position."""
+"""Training examples: a pair, its noise, its timestep and which conditions are dropped, all from one position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from riffusion.diffusion.batch import Batch
 from riffusion.util.errors import UserError
 
-CROPPED = ("original", "edited_mean", "edited_std", "changed", "original_pixels", "edited_pixels")  # (..., width)
+Cropped = Literal["original", "edited_mean", "edited_std", "changed", "original_pixels", "edited_pixels"]
+CROPPED: tuple[Cropped, ...] = get_args(Cropped)  # what has the picture's width for its last dimension
+
+
+class Source(Protocol):
+    """One part of every pair's example, such as the latents of its input picture; keys and shapes as in `Batch`."""
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+
+    def __getitem__(self, pair: int, /) -> Batch:
+        """The part of one pair."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """How the random things of an example are drawn; as it stands, evenly and without dropout."""
+    """How an example's random values are drawn; by default uniformly, without dropout."""
 
-    text_dropout: float = 0.0  # probability that text alone is dropped
-    image_dropout: float = 0.0  # that the picture alone is
-    both_dropout: float = 0.0
+    text_dropout: float = 0.0  # probability of dropping the text alone
+    image_dropout: float = 0.0  # probability of dropping the picture alone
+    both_dropout: float = 0.0  # probability of dropping both
     shift: float = 1.0  # of the timesteps; above 1 there is more noise
-    shift_share: float = 1.0  # of the examples that it holds for
-    strata: int = 1  # so many examples in a row have timesteps evenly apart
-    crop: int | None = None  # columns of latents that are cut out, all by default
+    shift_share: float = 1.0  # share of the examples whose timesteps are shifted
+    strata: int = 1  # consecutive examples whose timesteps are one from each of as many equal ranges
+    crop: int | None = None  # columns of latents to train on; None: all
 
 
 def crop_columns(frames: int | None, factor: int, columns: int) -> int | None:
-    """A crop of so many frames in columns of latents, `factor` frames each; none for none.
+    """The width of a crop in columns of latents, `factor` frames each; None for no crop.
 
     Raises UserError if it isn't a whole number of columns, or wider than a picture's `columns`.
     """
@@ -41,34 +53,38 @@ def crop_columns(frames: int | None, factor: int, columns: int) -> int | None:
 class TrainingExamples(Dataset):
     """Everything random about an example follows from its position in the run.
 
-    Position p is example p of an endless shuffled run over the pairs; the same seed and position give the same pair,
-    noise, timestep and dropout, whatever the number of processes and wherever the run was resumed.
+    Position p is example p of an endless sequence of epochs, each in its own random order; the same seed and position
+    give the same pair, noise, timestep and dropout, whatever the number of processes and wherever the run was resumed.
     """
 
     def __init__(
-        self, sources: Sequence[Sequence], shape: tuple[int, int, int], timesteps: int, seed: int, draws: Draws
+        self,
+        sources: Sequence[Source],
+        shape: tuple[int, int, int],
+        timesteps: int,
+        seed: int = 0,
+        draws: Draws = Draws(),  # noqa: B008 (it is frozen)
     ):
-        self.sources = sources  # each gives named tensors of a pair
+        self.sources = sources
         self.pairs = len(sources[0])
-        self.shape = shape  # of a whole picture's latent: (channels, height, width)
+        self.shape = shape  # of a whole picture's latents: (channels, height, width)
         self.timesteps = timesteps
         self.seed = seed
         self.draws = draws
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0))  # epoch and its shuffled pairs
 
     def pair_at(self, position: int) -> int:
-        """Which pair stands at a position: every epoch has its own order."""
-        epoch, place = divmod(position, self.pairs)
+        """The pair at a position: every epoch has its own order."""
+        epoch, index = divmod(position, self.pairs)
         if self.order[0] != epoch:
             self.order = (epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(self.pairs))
-        return int(self.order[1][place])
+        return int(self.order[1][index])
 
-    def __getitem__(self, position: int) -> dict[str, Tensor]:
-        """What the sources give, and `sample_noise`, `noise`, `offset`, `timestep`, `keep_text`, `keep_image`.
+    def __getitem__(self, position: int) -> Batch:
+        """An example without the batch's dimension: the sources' parts and the random values.
 
-        `sample_noise` draws the edited picture's latents from their posterior, `noise` (channels, height, width) and
-        its `offset` (channels, 1, 1) are what the UNet sees through. The condition is dropped as in InstructPix2Pix,
-        section 3.2.1: text alone, picture alone or both. With a crop everything is as many columns wide.
+        Conditions are dropped as in InstructPix2Pix, section 3.2.1: text alone, picture alone or both. With a crop
+        latents and pixels are as many columns of latents wide.
         """
         pair, draws = self.pair_at(position), self.draws
         random = np.random.default_rng([self.seed, 1, position])
@@ -81,7 +97,7 @@ class TrainingExamples(Dataset):
         if random.random() < draws.shift_share:
             timestep = self.shifted(timestep)
         first_both, first_image = draws.text_dropout, draws.text_dropout + draws.both_dropout
-        drawn = {
+        example: Batch = {
             "sample_noise": torch.from_numpy(sample_noise),
             "noise": torch.from_numpy(noise),
             "timestep": torch.tensor(timestep),
@@ -90,28 +106,28 @@ class TrainingExamples(Dataset):
             "keep_image": torch.tensor(not first_both <= draw < first_image + draws.image_dropout),
         }
         for source in self.sources:
-            drawn |= source[pair]
-        return self.cropped(drawn, random.random())
+            example |= source[pair]
+        return self.cropped(example, random.random())
 
     def spread(self, timestep: int, position: int) -> int:
-        """A timestep drawn evenly, moved into the stratum of this position: each is once in a row of `strata`."""
-        block, place = divmod(position, self.draws.strata)
-        stratum = int(np.random.default_rng([self.seed, 2, block]).permutation(self.draws.strata)[place])
+        """A uniform timestep, mapped into the stratum of this position: `strata` positions in a row have one each."""
+        block, index = divmod(position, self.draws.strata)
+        stratum = int(np.random.default_rng([self.seed, 2, block]).permutation(self.draws.strata)[index])
         return (stratum * self.timesteps + timestep) // self.draws.strata
 
     def shifted(self, timestep: int) -> int:
-        """A timestep drawn evenly, moved towards more noise by `shift`: arXiv 2403.03206, section 5.3.2."""
-        place, shift = (timestep + 0.5) / self.timesteps, self.draws.shift
-        return int(self.timesteps * shift * place / (1 + (shift - 1) * place))
+        """A uniform timestep, moved towards more noise by `shift`: arXiv 2403.03206, section 5.3.2."""
+        level, shift = (timestep + 0.5) / self.timesteps, self.draws.shift
+        return int(self.timesteps * shift * level / (1 + (shift - 1) * level))
 
-    def cropped(self, drawn: dict[str, Tensor], place: float) -> dict[str, Tensor]:
-        """The example with `crop` columns of its latents or the pixels there, at a place from 0 to 1."""
+    def cropped(self, example: Batch, offset: float) -> Batch:
+        """The example with `crop` columns of its latents or pixels, from the leftmost (offset 0) to the last (1)."""
         if self.draws.crop is None:
-            return drawn
+            return example
         width = self.shape[2]
-        start = int(place * (width - self.draws.crop + 1))
+        start = int(offset * (width - self.draws.crop + 1))
         for name in CROPPED:
-            if name in drawn:
-                cell = drawn[name].shape[-1] // width  # 1, or the pixels of a latent
-                drawn[name] = drawn[name][..., start * cell : (start + self.draws.crop) * cell]
-        return drawn
+            if name in example:
+                cell = example[name].shape[-1] // width  # 1, or a latent cell's width in pixels
+                example[name] = example[name][..., start * cell : (start + self.draws.crop) * cell]
+        return example

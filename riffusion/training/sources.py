@@ -1,4 +1,4 @@
-"""What training examples are made of: a dataset's images and instructions, or what the frozen parts make of them."""
+"""The parts of training examples: a dataset's pictures and instructions, or what the frozen parts make of them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTextModel
 
+from riffusion.diffusion.batch import Batch
 from riffusion.diffusion.encode import (
     encode_changes,
     encode_edits,
@@ -21,22 +22,24 @@ from riffusion.diffusion.encode import (
 from riffusion.pairs.dataset import identify_picture, undecoded
 from riffusion.pairs.picture_file import read_picture
 from riffusion.training.cache import Cache
+from riffusion.training.examples import Source
 
+ORIGINALS, EDITS, CHANGES, TEXTS = CACHES = ("originals", "edits", "changes", "texts")  # begin names of cache folders
 PICTURES_AT_ONCE = {"cpu": 2, "cuda": 16}  # more is slower on a CPU, whose cache they leave
 TEXTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a dataset has its input picture, the picture to learn and the instruction."""
+    """The dataset's columns of the input picture, the picture to learn and the instruction."""
 
     original: str = "original_image"
     edited: str = "edited_image"
     prompt: str = "edit_prompt"
 
 
-class Pictures(Dataset):
-    """One column's pictures, read when they are asked for: uint8 (3, height, width)."""
+class ImageColumn(Dataset):
+    """One column's pictures, read on access: uint8 (3, height, width)."""
 
     def __init__(self, pairs: datasets.Dataset, column: str):
         self.pairs = undecoded(pairs, column)
@@ -49,52 +52,52 @@ class Pictures(Dataset):
         return picture_pixels(read_picture(self.pairs[pair][self.column], f"pair {pair}, {self.column}"))
 
 
-class PairPictures(Dataset):
-    """Both pictures of each pair, read when they are asked for: `original_pixels` and `edited_pixels`."""
+class PairImages(Dataset):
+    """Both pictures of each pair, read on access: `original_pixels` and `edited_pixels`."""
 
     def __init__(self, pairs: datasets.Dataset, columns: Columns):
-        self.originals = Pictures(pairs, columns.original)
-        self.edits = Pictures(pairs, columns.edited)
+        self.originals = ImageColumn(pairs, columns.original)
+        self.edits = ImageColumn(pairs, columns.edited)
 
     def __len__(self) -> int:
         return len(self.originals)
 
-    def __getitem__(self, pair: int) -> dict[str, Tensor]:
+    def __getitem__(self, pair: int) -> Batch:
         return {"original_pixels": self.originals[pair], "edited_pixels": self.edits[pair]}
 
 
 def picture_sources(
-    pairs: datasets.Dataset, columns: Columns, vae: AutoencoderKL, changes: str | None, cache: Cache | None
-) -> list:
+    pairs: datasets.Dataset, columns: Columns, vae: AutoencoderKL, cache: Cache | None, changes: str | None = None
+) -> list[Source]:
     """Latents of both pictures of each pair, encoded once, or without a cache the pictures themselves.
 
-    With the pairs' target as `changes`, it is also cached where each pair differs.
+    With the pairs' target as `changes`, the share of each latent cell that the edit changes is cached too.
     """
-    pictures = PairPictures(pairs, columns)
+    images = PairImages(pairs, columns)
     if cache is None:
-        return [pictures]
+        return [images]
     size = PICTURES_AT_ONCE.get(vae.device.type, 2)
-    originals, edits = (picture_keys(pairs, column) for column in (columns.original, columns.edited))
-    sources = [
-        cache.rows("originals", pictures.originals, originals, partial(encode_originals, vae), vae, size),
-        cache.rows("edits", pictures.edits, edits, partial(encode_edits, vae), vae, size),
+    original_keys, edit_keys = (picture_keys(pairs, column) for column in (columns.original, columns.edited))
+    sources: list[Source] = [
+        cache.rows(ORIGINALS, images.originals, original_keys, partial(encode_originals, vae), vae, size),
+        cache.rows(EDITS, images.edits, edit_keys, partial(encode_edits, vae), vae, size),
     ]
     if changes is not None:
         factor = latent_factor(vae)
-        keys = [f"{changes} {factor} {both}" for both in zip(originals, edits, strict=True)]
-        run = partial(encode_changes, target=changes, factor=factor)
-        sources.append(cache.rows("changes", pictures, keys, run, None, size))
+        keys = [f"{changes} {factor} {both}" for both in zip(original_keys, edit_keys, strict=True)]
+        encode = partial(encode_changes, target=changes, factor=factor)
+        sources.append(cache.rows(CHANGES, images, keys, encode, None, size))
     return sources
 
 
-def text_sources(token_ids: Tensor, text_encoder: CLIPTextModel, cache: Cache | None) -> list:
+def text_sources(token_ids: Tensor, text_encoder: CLIPTextModel, cache: Cache | None) -> list[Source]:
     """The text encoder's states of each instruction (pairs, tokens), or without a cache its token ids."""
     if cache is None:
-        return [[{"token_ids": ids} for ids in token_ids]]
+        return [[Batch(token_ids=ids) for ids in token_ids]]
     keys = [hashlib.sha256(ids.numpy().tobytes()).hexdigest() for ids in token_ids]
-    return [cache.rows("texts", token_ids, keys, partial(encode_texts, text_encoder), text_encoder, TEXTS_AT_ONCE)]
+    return [cache.rows(TEXTS, token_ids, keys, partial(encode_texts, text_encoder), text_encoder, TEXTS_AT_ONCE)]
 
 
 def picture_keys(pairs: datasets.Dataset, column: str) -> list[str]:
-    """What tells one picture of a column from another, hexadecimal. Raises UserError if a file is missing."""
+    """A hexadecimal digest of each picture of a column. Raises UserError if a file is missing."""
     return [hashlib.sha256(identify_picture(row[column])[1]).hexdigest() for row in undecoded(pairs, column)]

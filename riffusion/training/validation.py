@@ -1,7 +1,6 @@
-"""Watching a model learn: its loss on held-out and on training pairs, and what it paints for held-out ones."""
+"""Validation runs: the loss on held-out and on training pairs, and what the model paints for held-out ones."""
 
 import statistics
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -9,43 +8,45 @@ import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from riffusion import audio
-from riffusion.diffusion.loss import Objective, example_losses
+from riffusion.diffusion.batch import Batch
+from riffusion.diffusion.loss import example_losses
 from riffusion.diffusion.model import ModelFacts, Parts, pipeline_from_parts
 from riffusion.diffusion.sampling import choose_settings, edit_images
 from riffusion.diffusion.schedulers import DEFAULT_STEPS
 from riffusion.image import SpectrogramImageConverter
 from riffusion.pairs.dataset import read_pair_picture
 from riffusion.spectrogram import max_value_from_exif
-from riffusion.training.examples import Draws, TrainingExamples
+from riffusion.training.examples import TrainingExamples
 from riffusion.training.sources import Columns
 from riffusion.util import figures, files
+from riffusion.util.disk_space import writing
 
-WATCHED_PAIRS = 64  # of held-out and as many of training pairs, each with its own noise and timestep for good
-STALE_LOOKS = 3  # looks without a better held-out loss after which every further one says so
-NOISE_BINS = 4  # equal shares of the timesteps whose losses are told apart
-BY_HEART = 0.5  # training loss over held-out loss, at the same noise, below which the model is overfitting
+VALIDATION_PAIRS = 64  # of held-out and as many of training pairs, always with the same noise and timesteps
+STALE_RUNS = 3  # validation runs without a better held-out loss after which each further one warns
+NOISE_BINS = 4  # equal ranges of timesteps with a loss of their own
+OVERFIT_RATIO = 0.5  # of training loss to held-out loss, at the same noise, below which the model is overfitting
 
-Losses = dict[int, float]  # a mean squared error for each of `NOISE_BINS`, counted from the least noise, 1, to the most
+Losses = dict[int, float]  # mean squared error of each of `NOISE_BINS`, numbered from 1, the least noise
 
 
 @dataclass
 class Progress:
-    """What was seen so far; it goes into checkpoints, so that a resumed run remembers."""
+    """The results of validation runs so far. Checkpoints hold it, and result.json, under these names."""
 
     held_out_loss: float = float("nan")
     training_loss: float = float("nan")
     held_out_by_noise: Losses = field(default_factory=dict)
     best_loss: float = float("inf")
     best_step: int = 0
-    looks_since_best: int = 0
+    looks_since_best: int = 0  # validation runs since the best
 
-    def look(self, step: int, held_out_by_noise: Losses, training_by_noise: Losses) -> list[str]:
-        """Take in losses at the same noise; returns what a person should read, one line each."""
+    def update(self, step: int, held_out_by_noise: Losses, training_by_noise: Losses) -> list[str]:
+        """Add a validation run; returns its summary and warnings, one line each."""
         held_out, training = (statistics.mean(losses.values()) for losses in (held_out_by_noise, training_by_noise))
         self.held_out_loss, self.training_loss, self.held_out_by_noise = held_out, training, held_out_by_noise
         self.looks_since_best += 1
@@ -56,105 +57,63 @@ class Progress:
             f"step {step}: held-out loss {held_out:.4f} (from least to most noise {by_noise}), "
             f"training loss at the same noise {training:.4f}"
         ]
-        if self.looks_since_best >= STALE_LOOKS:
+        if self.looks_since_best >= STALE_RUNS:
             best = f"the best was {self.best_loss:.4f} at step {self.best_step}"
             lines.append(f"held-out loss has not improved for {step - self.best_step} steps: {best}")
-        if training < BY_HEART * held_out:
+        if training < OVERFIT_RATIO * held_out:
             lines.append(f"overfitting: held-out loss is {held_out / training:.1f} times the training loss")
         return lines
 
-    def figures(self) -> dict[str, float]:
-        """For the trackers."""
+    def scalars(self) -> dict[str, float]:
+        """The last validation run, for the logging backend."""
         by_noise = {f"held_out_loss_noise_{share}": loss for share, loss in self.held_out_by_noise.items()}
         held_out, training = self.held_out_loss, self.training_loss
         return {"held_out_loss": held_out, "training_loss": training, "gap": held_out - training, **by_noise}
 
-    def state_dict(self) -> dict[str, float]:
-        """For accelerate."""
+    def state_dict(self) -> dict[str, object]:
+        """What accelerate saves in a checkpoint."""
         return asdict(self)
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """For accelerate."""
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Take over what accelerate has loaded from a checkpoint."""
         vars(self).update(state)
 
 
-class Meter:
-    """Loss and speed of a run, read every now and then: each reading makes a GPU wait."""
-
-    def __init__(self, accelerator: Accelerator, batch_size: int):
-        self.accelerator = accelerator
-        self.batch_size = batch_size
-        self.losses: list[Tensor] = []
-        self.loss: float | None = None
-        self.rates: list[float] = []
-        self.started = time.perf_counter()
-        if accelerator.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-
-    def add(self, loss: Tensor) -> None:
-        """Take in the loss of one batch of this process."""
-        self.losses.append(loss)
-
-    def read(self) -> dict[str, float]:
-        """The mean `loss` and `samples_per_second` of all processes since the last reading."""
-        self.loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
-        now = time.perf_counter()
-        samples = len(self.losses) * self.batch_size * self.accelerator.num_processes
-        self.rates.append(samples / (now - self.started))
-        self.losses, self.started = [], now
-        return {"loss": self.loss, "samples_per_second": self.rates[-1]}
-
-    def figures(self) -> dict[str, float | None]:
-        """The last `loss`, median `samples_per_second` of the readings, and on a GPU the most memory in use."""
-        rate = statistics.median(self.rates) if self.rates else None
-        on_gpu = self.accelerator.device.type == "cuda"
-        return {
-            "loss": self.loss,
-            "samples_per_second": rate,
-            "peak_gpu_memory_gb": torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None,
-        }
-
-
-@dataclass
-class Watched:
-    """Examples held out and trained on, now at fixed noise and timesteps, and the held-out records to paint."""
+@dataclass(frozen=True)
+class ValidationSet:
+    """Held-out and training examples to measure losses on, and the held-out pairs themselves, to paint."""
 
     held_out: TrainingExamples
     training: TrainingExamples
-    records: datasets.Dataset
+    pairs: datasets.Dataset
     columns: Columns
 
-    def __post_init__(self) -> None:
-        for examples in (self.held_out, self.training):
-            examples.draws, examples.seed = Draws(strata=examples.pairs), 0
 
-
-def watched_pairs(pairs: datasets.Dataset) -> datasets.Dataset:
-    """A few pairs, chosen once."""
-    return pairs.shuffle(seed=0).select(range(min(WATCHED_PAIRS, len(pairs))))
+def choose_pairs(pairs: datasets.Dataset) -> datasets.Dataset:
+    """`VALIDATION_PAIRS` of the pairs, or all if there are fewer; always the same ones."""
+    return pairs.shuffle(seed=0).select(range(min(VALIDATION_PAIRS, len(pairs))))
 
 
 @torch.no_grad()
-def fixed_losses(parts: Parts, null: dict[str, Tensor], examples: TrainingExamples, batch_size: int) -> Losses:
-    """Mean squared errors over the first pass of the examples: the same pairs, noise and timesteps each time."""
-    device = parts.unet.device
-    loader = DataLoader(Subset(examples, range(examples.pairs)), batch_size)
-    batches = [{name: value.to(device) for name, value in batch.items()} for batch in loader]
-    losses = torch.cat([example_losses(parts, null, batch, Objective()) for batch in batches])
-    shares = 1 + torch.cat([batch["timestep"] for batch in batches]) * NOISE_BINS // examples.timesteps
+def fixed_losses(parts: Parts, uncond: Batch, examples: TrainingExamples, batch_size: int) -> Losses:
+    """Mean squared errors over the first epoch of the examples: the same pairs, noise and timesteps each time."""
+    loader: DataLoader[Batch] = DataLoader(Subset(examples, range(examples.pairs)), batch_size)
+    batches: list[Batch] = [send_to_device(batch, parts.unet.device) for batch in loader]
+    losses = torch.cat([example_losses(parts, uncond, batch) for batch in batches])  # (pairs,)
+    shares = 1 + torch.cat([batch["timestep"] for batch in batches]) * NOISE_BINS // examples.timesteps  # (pairs,)
     return {int(share): losses[shares == share].mean().item() for share in shares.unique()}
 
 
-def paint_records(
-    parts: Parts, facts: ModelFacts, watched: Watched, prompt: str | None, count: int, seed: int
+def paint_pairs(
+    parts: Parts, facts: ModelFacts, validation: ValidationSet, prompt: str | None, count: int, seed: int
 ) -> list[list[Image.Image]]:
-    """Input, painted picture and target of the first records, by their own instructions or by `prompt`."""
-    records = watched.records.select(range(min(count, len(watched.records))))
+    """Input, painted picture and target of the first held-out pairs, by their own instructions or by `prompt`."""
+    pairs, columns = validation.pairs.select(range(min(count, len(validation.pairs)))), validation.columns
     originals, edits = (
-        [read_pair_picture(records, row, column) for row in range(len(records))]
-        for column in (watched.columns.original, watched.columns.edited)
+        [read_pair_picture(pairs, row, column) for row in range(len(pairs))]
+        for column in (columns.original, columns.edited)
     )
-    prompts = [prompt or own for own in records[watched.columns.prompt]]
+    prompts = [prompt or own for own in pairs[columns.prompt]]
     names = [f"validation {number}" for number in range(len(prompts))]
     settings = choose_settings(facts, None, None, DEFAULT_STEPS, seed)
     home = parts.vae.device
@@ -164,24 +123,27 @@ def paint_records(
     return [list(row) for row in rows]
 
 
-def show_records(
+def save_paintings(
     rows: list[list[Image.Image]], facts: ModelFacts, folder: Path, step: int, accelerator: Accelerator
 ) -> None:
-    """Write step-STEP.png, a row a record, and what is in it as sound; the same to TensorBoard if it is on."""
+    """Write step-STEP.png, one row per pair, and every picture as sound; also to TensorBoard if it is on."""
     files.make_folder(folder)
-    strip = figures.picture_grid(rows)
-    strip.save(folder / f"step-{step}.png")
+    grid = figures.picture_grid(rows)
+    with writing(folder):
+        grid.save(folder / f"step-{step}.png")
     boards = [tracker.writer for tracker in accelerator.trackers if tracker.name == "tensorboard"]
     for board in boards:
-        board.add_image("input, painted, target", np.asarray(strip)[None], step)
+        board.add_image("input, painted, target", np.asarray(grid)[None], step)
     converter = SpectrogramImageConverter(facts.params, accelerator.device.type)
     for number, (original, painted, target) in enumerate(rows):
-        scale = max_value_from_exif(original.getexif())
-        sounds = {"input": original, "target": target, f"step-{step}": painted}
-        missing = [name for name in sounds if not (folder / f"record-{number}-{name}.wav").exists()]
-        for name in missing:  # inputs and targets stay the same: they are sounded once
-            waveform = converter.audio_from_spectrogram_image(sounds[name], scale)
-            audio.save_wav(folder / f"record-{number}-{name}.wav", waveform, facts.params.sample_rate)
-            label = "painted" if name.startswith("step") else name
+        max_value = max_value_from_exif(original.getexif())
+        pictures = {"input": original, "target": target, f"step-{step}": painted}
+        for name, picture in pictures.items():
+            path = folder / f"record-{number}-{name}.wav"
+            if path.exists():  # inputs and targets stay the same: they become sound once
+                continue
+            waveform = converter.audio_from_spectrogram_image(picture, max_value)
+            audio.save_wav(path, waveform, facts.params.sample_rate)
+            label = "painted" if picture is painted else name
             for board in boards:
                 board.add_audio(f"record {number}, {label}", waveform.mean(axis=0), step, facts.params.sample_rate)

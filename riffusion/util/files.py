@@ -5,29 +5,52 @@ import math
 import os
 import platform
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file aside and rename it: it is there whole or not at all, whoever else writes it.
-
-    Raises UserError if it can't be written, as on a full disk.
-    """
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The name to write a file under: at the end it becomes `path`, complete, and on an error goes away."""
     part = part_of(path)
-    with writing(path, len(text)):
-        try:
-            part.write_text(text, encoding="utf-8", errors="backslashreplace")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to write into: at the end it becomes `path`, complete, and on an error goes away.
+
+    Raises OSError if `path` is already there by then, and not empty.
+    """
+    part = make_folder(part_of(path))
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def part_of(path: Path) -> Path:
-    """The name of a file while it is written; another run, on another machine, has another."""
+    """The name of a file or folder while it is written; each run, on each machine, has its own."""
     return path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.part")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that is there complete or not at all, whoever else writes it.
+
+    Raises UserError if it can't be written, as on a full disk.
+    """
+    with writing(path, len(text)), whole_file(path) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def save_json(path: Path, value: object) -> None:

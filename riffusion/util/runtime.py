@@ -3,7 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -71,9 +71,15 @@ def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
 
 @contextmanager
 def only_run(lock: Path) -> Iterator[None]:
-    """Nobody else is at work meanwhile, on any machine that sees this file. Raises UserError if somebody is."""
+    """No other run is at work in the lock file's folder meanwhile, on any machine that sees it.
+
+    The folder is made if it is missing, and goes again if nothing was written. A killed run leaves no lock. Raises
+    UserError if another run holds the lock.
+    """
+    is_new = not lock.parent.exists()
     held = FileLock(lock, timeout=0)
     with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             held.acquire()
         except Timeout as error:
@@ -83,6 +89,9 @@ def only_run(lock: Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)
         held.release()
+        if is_new:
+            with suppress(OSError):  # it isn't empty
+                lock.parent.rmdir()
 
 
 def keep_freed_memory() -> None:

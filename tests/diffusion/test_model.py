@@ -16,7 +16,7 @@ def test_facts_come_back_and_default_to_the_originals(tmp_path):
 def test_a_folder_without_a_model_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="not a model in diffusers' layout"):
-        model.load_parts(str(tmp_path), None, None, None)
+        model.load_parts(str(tmp_path))
     with pytest.raises(UserError, match="not a model in diffusers' layout"):
         model.load_pipeline(str(tmp_path), "cpu", torch.float32)
     with pytest.raises(UserError, match="no such folder"):
@@ -24,7 +24,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_saved_model_does_not_say_where_its_base_lay(tiny_base, tmp_path):
-    parts = model.load_parts(str(tiny_base), None, None, None)
+    parts = model.load_parts(str(tiny_base))
     model.save(parts, model.ModelFacts(), tmp_path / "saved", half=False)
     said = [path.read_text() for path in (tmp_path / "saved").rglob("*.json")]
     assert said

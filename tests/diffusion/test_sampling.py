@@ -18,7 +18,7 @@ SETTINGS = Settings(guidance_scale=3.0, image_guidance_scale=1.5, num_inference_
 
 @pytest.fixture
 def pipeline(tiny_base):
-    parts = model.load_parts(str(tiny_base), None, None, None)
+    parts = model.load_parts(str(tiny_base))
     model.widen_conv_in(parts.unet, 4)
     torch.manual_seed(0)
     torch.nn.init.normal_(parts.unet.conv_in.weight, std=0.1)  # the condition counts

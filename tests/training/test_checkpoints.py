@@ -5,6 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from riffusion.training import checkpoints
+from riffusion.util import files
 from riffusion.util.errors import UserError
 
 
@@ -63,7 +64,15 @@ def test_a_checkpoint_written_again_replaces_the_old_one(run):
 
 def test_what_cannot_be_written_leaves_the_others(run):
     folder, accelerator = run
-    (folder / "checkpoint-11.part").write_text("a file where the folder should be")
+    files.part_of(folder / "checkpoint-11").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="checkpoint-11: can't be written"):
         checkpoints.save(accelerator, folder, 11, limit=1)
     assert len(checkpoints.all_whole(folder)) == 3
+
+
+def test_what_killed_runs_were_writing_is_removed(run):
+    folder, _ = run
+    for number in ("11", "12"):
+        files.make_folder(folder / f"checkpoint-{number}.elsewhere.77.part").joinpath("model.safetensors").touch()
+    checkpoints.remove_unfinished(folder)
+    assert {path.name for path in folder.iterdir()} == {"checkpoint-1", "checkpoint-2", "checkpoint-10"}

@@ -13,7 +13,7 @@ COLUMNS = sources.Columns()
 
 @pytest.fixture
 def parts(tiny_base) -> model.Parts:
-    return model.load_parts(str(tiny_base), None, None, None)
+    return model.load_parts(str(tiny_base))
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def cache(tmp_path) -> Cache:
 
 def test_cached_latents_are_the_autoencoders(parts, cache, tmp_path):
     data = pair_dataset()
-    originals, edits = sources.picture_sources(data, COLUMNS, parts.vae, None, cache)
+    originals, edits = sources.picture_sources(data, COLUMNS, parts.vae, cache)
     pixels = encode.picture_pixels(data[1]["edited_image"])[None]
     with torch.no_grad():
         posterior = parts.vae.encode(pixels / 127.5 - 1).latent_dist
@@ -34,10 +34,10 @@ def test_cached_latents_are_the_autoencoders(parts, cache, tmp_path):
 
 
 def test_texts_are_encoded_once_each(parts, cache, tmp_path):
-    token_ids = encode.tokenize(parts, ["add a dog", "", "add a dog"])
+    token_ids = encode.tokenize(parts.tokenizer, ["add a dog", "", "add a dog"])
     (texts,) = sources.text_sources(token_ids, parts.text_encoder, cache)
     with torch.no_grad():
-        expected = parts.text_encoder(encode.tokenize(parts, ["add a dog"]))[0][0]
+        expected = parts.text_encoder(encode.tokenize(parts.tokenizer, ["add a dog"]))[0][0]
     for place in (0, 2):
         assert texts[place]["text"].numpy() == pytest.approx(expected.numpy(), abs=2e-3)
     assert len(np.load(next(tmp_path.glob("texts-*/*/text.npy")))) == 2

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,30 @@ def test_two_runs_are_not_at_work_in_one_folder(tmp_path):
     with runtime.only_run(tmp_path / "lock"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_writes_nothing_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError, match="song.wav"), runtime.only_run(tmp_path / "new" / "lock"):
+        refuse(None)
+    assert not (tmp_path / "new").exists()
+    with runtime.only_run(tmp_path / "new" / "lock"):
+        (tmp_path / "new" / "result").touch()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["result"]
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path):
+    script = f"""
+import os, signal
+from pathlib import Path
+from riffusion.util.runtime import only_run
+with only_run(Path({str(tmp_path / "lock")!r})):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "lock").exists()
+    with runtime.only_run(tmp_path / "lock"):
+        pass
 
 
 def test_nothing_is_told_to_anybody(tmp_path):
