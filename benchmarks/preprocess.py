@@ -35,10 +35,11 @@ from harness import Records, run_measures
 import preprocess_musdb
 import upload_musdb
 from riffusion.audio import save_wav
-from riffusion.pairs import stems
+from riffusion.pairs import song_pairs, stems
 from riffusion.pairs.clips import cut_clips
 from riffusion.pairs.features import Features
-from riffusion.pairs.instructions import Instruction
+from riffusion.pairs.instructions import Instruction, SongLabels
+from riffusion.pairs.options import PITCH_STEPS, PairOptions
 from riffusion.pairs.pair import METADATA, ImageFiles, Pair, Scale, Source, write_records
 from riffusion.pairs.tasks import ADD, Edit
 from riffusion.util.errors import UserError
@@ -46,7 +47,6 @@ from riffusion.util.flags import Help
 from riffusion.util.runtime import run_script
 
 CLIP_SAMPLES = 225351
-PITCH_STEPS = (-3, -2, -1, 1, 2, 3)
 ORIGINAL_PLAN = [
     "--stems",
     "vocals",
@@ -114,7 +114,7 @@ def link_songs(root: Path, number: int, folder: Path) -> Path:
 
 def run(args: argparse.Namespace, root: Path, output: Path, *flags: str) -> tuple[int, float, float]:
     """Run our script as a user does: pairs made, seconds, and peak memory of all its processes in MB."""
-    seconds, peak = watch(start(args, root, output, *flags))
+    seconds, peak = watch(start(args, root, output, *flags), "preprocess_musdb.py")
     return sum(len(path.read_text().splitlines()) for path in output.rglob(METADATA)), seconds, peak
 
 
@@ -123,12 +123,12 @@ def start(args: argparse.Namespace, root: Path, output: Path, *flags: str) -> su
     return subprocess.Popen([*command, "--root_data_dir", str(root), "--output_dir", str(output)])
 
 
-def watch(process: subprocess.Popen) -> tuple[float, float]:
+def watch(process: subprocess.Popen, name: str) -> tuple[float, float]:
     """Wait for a process: seconds, and peak memory of it and its children in MB. Raises UserError if it fails."""
     started = time.perf_counter()
     peak = peak_memory(process)
     if process.wait() != 0:
-        raise UserError(f"{process.args[1]} ended with {process.returncode}")
+        raise UserError(f"{name} ended with {process.returncode}")
     return time.perf_counter() - started, peak()
 
 
@@ -167,12 +167,13 @@ def reference_pairs(root: Path, pitch_augment: bool, folder: Path) -> Iterator[P
             if np.mean(vocals[part] ** 2) < least:
                 continue
             for steps in (0, *(PITCH_STEPS if pitch_augment else ())):
-                clips = backing[part], vocals[part]
+                under, sung = backing[part], vocals[part]
                 if steps:
-                    clips = tuple(librosa.effects.pitch_shift(clip, sr=44100, n_steps=steps) for clip in clips)
+                    under = librosa.effects.pitch_shift(under, sr=44100, n_steps=steps)
+                    sung = librosa.effects.pitch_shift(sung, sr=44100, n_steps=steps)
                 path = folder / f"{song.name}-{start}-{steps}"
-                reference_picture(clips[0]).save(f"{path}-original.jpg")
-                reference_picture(clips[0] + clips[1]).save(f"{path}-edited.jpg")
+                reference_picture(under).save(f"{path}-original.jpg")
+                reference_picture(under + sung).save(f"{path}-edited.jpg")
                 yield path
 
 
@@ -251,7 +252,7 @@ def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, obj
         parts = zip(names, sources, strict=True)
         write_records(home / METADATA, (vocal_pair(ImageFiles(*files), source) for files, source in parts))
     flags = ["--data_root", str(folder / "pairs"), "--output_dir", str(folder / "parquet")]
-    seconds, peak = watch(subprocess.Popen([sys.executable, upload_musdb.__file__, *flags]))
+    seconds, peak = watch(subprocess.Popen([sys.executable, upload_musdb.__file__, *flags]), "upload_musdb.py")
     written = sum(pq.read_metadata(path).num_rows for path in (folder / "parquet" / "data").iterdir())
     return [{"records": args.records, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
 
@@ -266,9 +267,9 @@ def vocal_pair(images: ImageFiles, source: Source) -> Pair:
 def measure_stems(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """CPU seconds that a clip takes once it is read, of songs of 4 and of 24 stems that hold the same music."""
     torch.set_num_threads(1)  # as in a worker of our script
-    plan = preprocess_musdb.parse_args(["--root_data_dir", str(args.root_data_dir), "--output_dir", str(folder)])
-    pairs, seconds = Counter(), {4: [], 24: []}
-    clips = [time_clips(write_parts(args.root_data_dir, number, folder), plan, folder) for number in seconds]
+    pairs: Counter[int] = Counter()
+    seconds: dict[int, list[float]] = {4: [], 24: []}
+    clips = [time_clips(write_parts(args.root_data_dir, number, folder), folder) for number in seconds]
     for timed in zip(*clips, strict=True):  # one after the other, so that both meet the same machine
         for number, (made, taken) in zip(seconds, timed, strict=True):
             pairs[number] += made
@@ -297,16 +298,16 @@ def write_parts(root: Path, number: int, folder: Path) -> stems.Song:
     return stems.Song(folder.name, folder)
 
 
-def time_clips(song: stems.Song, args: argparse.Namespace, folder: Path) -> Iterator[tuple[int, float]]:
+def time_clips(song: stems.Song, folder: Path) -> Iterator[tuple[int, float]]:
     """Pairs made of each clip of a song, and the CPU seconds that they took from when the clip was read."""
-    result = preprocess_musdb.SongResult(song, folder / f"pairs of {song.name}")
-    result.folder.mkdir()
-    converter = preprocess_musdb.song_converter(args)
-    mixed_down = stems.mix_down(song, args.fs, result.folder)
-    work = preprocess_musdb.SongWork(result, {}, frozenset(mixed_down.files), converter, args)
+    options, output = PairOptions(), folder / f"pairs of {song.name}"
+    output.mkdir()
+    converter = song_pairs.converter_of(options)
+    mixed_down = stems.mix_down(song, options.sample_rate, output)
+    work = song_pairs.SongWork(song, SongLabels(), frozenset(mixed_down.files), converter, options)
     for clip in cut_clips(mixed_down, converter.params, 0.0, 0):
         started = time.process_time()
-        pairs = list(preprocess_musdb.make_clip_pairs(clip, work))
+        pairs = [pair.save(output) for pair in song_pairs.make_clip_pairs(clip, work)]
         yield len(pairs), time.process_time() - started
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 import preprocess_musdb
 from riffusion import audio
 from riffusion.image import mel_from_pixels
+from riffusion.pairs import stems
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.pair import METADATA, Pair, read_records
 from riffusion.pairs.stems import Song, load_stems
@@ -368,7 +369,7 @@ def test_any_failure_of_a_song_is_its_own(songs, tmp_path, capsys, monkeypatch):
         (write_song(songs / name) / "bass.wav").unlink()
         (songs / name / "bass.wav").symlink_to(songs / name / "drums.wav")
         monkeypatch.setitem(FAILING, str(songs / name), error)
-    monkeypatch.setattr(preprocess_musdb.stems, "mix_down", failing(preprocess_musdb.stems.mix_down))
+    monkeypatch.setattr(stems, "mix_down", failing(stems.mix_down))
     assert run(songs, tmp_path / "pairs") == 2
     monkeypatch.undo()
     report = json.loads((tmp_path / "pairs" / "report.json").read_text())

@@ -47,7 +47,7 @@ class Clip:
         heard = [place for place, name in enumerate(self.stems) if name in among]
         return float(np.cumsum(self.products[heard][:, heard])[-1]) if heard else 0.0
 
-    def sounding(self) -> Stems:
+    def audible(self) -> Stems:
         """The stems that can be heard."""
         powers = {name: self.power([name]) for name in self.stems}
         loudest = max(powers.values())

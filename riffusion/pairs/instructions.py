@@ -5,7 +5,7 @@ import functools
 import json
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from riffusion.pairs.features import Features, agrees, words
@@ -28,7 +28,18 @@ class Instruction:
     edited_prompt: str
 
 
-def read_prompts(path: Path) -> dict[str, dict[str, str]]:
+@dataclass(frozen=True)
+class SongLabels:
+    """What is known of a song beforehand: labels by their name, of `LABELS`, or its one instruction, word for word.
+
+    Several values of a label are separated by ";" or ",".
+    """
+
+    facts: dict[str, str] = field(default_factory=dict)
+    sentence: str = ""
+
+
+def read_prompts(path: Path) -> dict[str, SongLabels]:
     """Song name to its labels (TSV), or to its one instruction (JSON lines `{"file": ..., "edit_prompt": ...}`).
 
     A TSV has a heading with `track` and any of voice, register, delivery, mood and style; several values of one
@@ -48,22 +59,22 @@ def _decode(path: Path, number: int, line: bytes) -> str:
         raise UserError(f"{path}:{number}: not UTF-8 text") from error
 
 
-def _read_labels(path: Path, lines: list[str]) -> dict[str, dict[str, str]]:
+def _read_labels(path: Path, lines: list[str]) -> dict[str, SongLabels]:
     table = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     heading = next(table, [])
     if "track" not in heading:
         raise UserError(f"{path}:1: the heading has no column named track")
-    labels: dict[str, dict[str, str]] = {}
+    labels: dict[str, SongLabels] = {}
     for number, row in enumerate(table, start=2):
         if len(row) != len(heading):
             raise UserError(f"{path}:{number}: {len(row)} columns where the heading has {len(heading)}")
         facts = dict(zip(heading, row, strict=True))
-        labels[facts["track"]] = {name: facts[name] for name in LABELS if facts.get(name)}
+        labels[facts["track"]] = SongLabels({name: facts[name] for name in LABELS if facts.get(name)})
     return labels
 
 
-def _read_json_lines(path: Path, lines: list[str]) -> dict[str, dict[str, str]]:
-    prompts: dict[str, dict[str, str]] = {}
+def _read_json_lines(path: Path, lines: list[str]) -> dict[str, SongLabels]:
+    prompts: dict[str, SongLabels] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -73,7 +84,7 @@ def _read_json_lines(path: Path, lines: list[str]) -> dict[str, dict[str, str]]:
             raise UserError(f"{path}:{number}: not JSON: {error.msg}") from error
         if not (isinstance(row, dict) and all(isinstance(row.get(key), str) for key in ("file", "edit_prompt"))):
             raise UserError(f'{path}:{number}: not of the form {{"file": ..., "edit_prompt": ...}}')
-        prompts[Path(row["file"]).name.removesuffix(".stem.mp4")] = {"edit_prompt": row["edit_prompt"]}
+        prompts[Path(row["file"]).name.removesuffix(".stem.mp4")] = SongLabels(sentence=row["edit_prompt"])
     return prompts
 
 
@@ -91,7 +102,7 @@ def true_facts(stem: str, labels: dict[str, str], features: Features, rng: rando
 def write_instruction(
     edit: Edit,
     backing: frozenset[str],
-    labels: dict[str, str],
+    labels: SongLabels,
     features: Features,
     rng: random.Random,
     say_prob: float = SAY,
@@ -99,14 +110,13 @@ def write_instruction(
     """An instruction that asks for `edit`, drawn from templates, a song's labels and what is heard in the clip.
 
     `features` are those of the edit's stem. Without labels it claims only what was measured. Each fact is said with
-    `say_prob`: what is often left out can't become a song's name tag. A label `edit_prompt` is the whole sentence,
-    taken as it is.
+    `say_prob`: what is often left out can't become a song's name tag. The labels' own sentence is taken as it is.
     """
-    style = re.split("[;,]", labels.get("style", ""))[0]
-    facts = true_facts(edit.stem, labels, features, rng) if edit.stem else {}
+    style = re.split("[;,]", labels.facts.get("style", ""))[0]
+    facts = true_facts(edit.stem, labels.facts, features, rng) if edit.stem else {}
     return Instruction(
         original_prompt=_describe(backing, style),
-        edit_prompt=labels.get("edit_prompt") or _phrase(edit, facts, say_prob, rng),
+        edit_prompt=labels.sentence or _phrase(edit, facts, say_prob, rng),
         edited_prompt=_describe(edit.result(backing), style),
     )
 

@@ -16,20 +16,20 @@ from riffusion.pairs.pair import ImageFiles
 from riffusion.pairs.tasks import Edit, Stems
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
-MOST_NAME_BYTES = 200  # of the stems in a picture's name; most file systems allow 255 for all of it
+MAX_NAME_BYTES = 200  # of the stems in an image's name; most file systems allow 255 for all of it
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures of one clip: of a backing and of the answers to its edits, by the stems that they show.
+class ClipImages:
+    """Images of one clip: of a backing, and of what each edit of it asks for, by the stems that they show.
 
-    `mels` (bands, frames) also hold what each edit paints, alone. All signals were multiplied by `gain`, so that none
-    clips; `max_value` is black in every picture.
+    `edited` are the stems in each edit's image. `mels` (bands, frames) also hold what each edit paints, alone. All
+    signals were multiplied by `gain`, so that none clips; `max_value` is black in every image.
     """
 
     clip: Clip
     backing: Stems
-    answers: dict[Edit, Stems]
+    edited: dict[Edit, Stems]
     mels: dict[Stems, np.ndarray]
     images: dict[Stems, Image.Image]
     params: SpectrogramParams
@@ -40,18 +40,18 @@ class Pictures:
         """Share of the backing's pixels that an edit changes; of a stem drawn alone, if it came on top or went away."""
         if not edit.stem:
             return 0.0
-        before, after = self.mels[self.backing], self.mels[self.answers[edit]]
-        if self.answers[edit] == edit.painted():
+        before, after = self.mels[self.backing], self.mels[self.edited[edit]]
+        if self.edited[edit] == edit.painted():
             after = np.maximum(edit.task.apply(before, after), 0)
         pixels = pixels_from_mel(after, self.max_value, self.params.power_for_image)
         return changed_share(np.asarray(self.images[self.backing]), pixels)
 
     def save(self, edit: Edit, prefix: Path, with_wav: bool) -> ImageFiles:
-        """Write both pictures of a pair beside `prefix`, and their sound `with_wav`; returns their names.
+        """Write both images of a pair beside `prefix`, and their sound `with_wav`; returns their names.
 
-        Pictures that were written for another edit of this backing stay.
+        Images that were written for another edit of this backing stay.
         """
-        mixes = (self.backing, self.answers[edit])
+        mixes = (self.backing, self.edited[edit])
         return ImageFiles(*(self._save_mix(mix, prefix, with_wav) for mix in mixes))
 
     def _save_mix(self, mix: Stems, prefix: Path, with_wav: bool) -> str:
@@ -68,53 +68,63 @@ class Pictures:
 def _file_name(mix: Stems) -> str:
     """The stems of a mix as part of a file's name, which file systems want short."""
     name = "+".join(sorted(mix)) or "silence"
-    if len(name.encode()) <= MOST_NAME_BYTES:
+    if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     return f"{len(mix)}-stems-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def draw_pictures(
+def draw_images(
     clip: Clip, plan: list[tuple[Stems, list[Edit]]], target: str, converter: SpectrogramConverter
-) -> Iterator[Pictures]:
+) -> Iterator[ClipImages]:
     """Draw each backing with its edits: for target "stem" what comes or goes, alone, else the whole result."""
-    answers = [
-        {edit: edit.painted() if target == "stem" else edit.result(backing) for edit in edits}
+    asked = [
+        (backing, {edit: edit.painted() if target == "stem" else edit.result(backing) for edit in edits})
         for backing, edits in plan
     ]
-    painted = [edit.painted() for _, edits in plan for edit in edits]
-    mixes = [backing for backing, _ in plan] + [mix for group in answers for mix in group.values()] + painted
-    mels = _transform(clip, mixes, converter)
-    for (backing, edits), results in zip(plan, answers, strict=True):
-        sums = {backing | edit.painted() for edit in edits}
-        gain = 1 / max(1.0, *(float(np.abs(clip.mix(names)).max()) for names in sums))
-        shown = {mix: gain * mels[mix] for mix in (backing, *results.values(), *(edit.painted() for edit in edits))}
-        max_value = shared_max_value(shown[backing], np.stack([shown[mix] for mix in results.values()]))
-        images = {
-            mix: image_from_spectrogram(shown[mix][None], converter.params, max_value)
-            for mix in (backing, *results.values())
-        }
-        yield Pictures(clip, backing, results, shown, images, converter.params, gain, max_value)
+    backings = [backing for backing, _ in asked]
+    edited = [mix for _, mixes in asked for mix in mixes.values()]
+    painted = [edit.painted() for _, mixes in asked for edit in mixes]
+    mels = mels_of_mixes(clip, backings + edited + painted, converter)
+    for backing, mixes in asked:
+        yield _on_one_scale(clip, backing, mixes, mels, converter.params)
 
 
-def _transform(clip: Clip, mixes: list[Stems], converter: SpectrogramConverter) -> dict[Stems, np.ndarray]:
-    """Mel amplitudes of several mixes, by as few transforms as there are mixes or parts of them that are told apart."""
-    heard = [mix for mix in dict.fromkeys(mixes) if mix]
-    if not heard:
+def _on_one_scale(
+    clip: Clip, backing: Stems, edited: dict[Edit, Stems], mels: dict[Stems, np.ndarray], params: SpectrogramParams
+) -> ClipImages:
+    """The images of a backing and its edits, with one gain and one maximum for all of them."""
+    sums = {backing | edit.painted() for edit in edited}
+    gain = 1 / max(1.0, *(float(np.abs(clip.mix(names)).max()) for names in sums))
+    shown = {mix: gain * mels[mix] for mix in (backing, *edited.values(), *(edit.painted() for edit in edited))}
+    max_value = shared_max_value(shown[backing], np.stack([shown[mix] for mix in edited.values()]))
+    images = {mix: image_from_spectrogram(shown[mix][None], params, max_value) for mix in (backing, *edited.values())}
+    return ClipImages(clip, backing, edited, shown, images, params, gain, max_value)
+
+
+def mels_of_mixes(clip: Clip, mixes: list[Stems], converter: SpectrogramConverter) -> dict[Stems, np.ndarray]:
+    """Mel amplitudes (bands, frames) of several mixes, zeros for the one of no stems.
+
+    Spectra add up, so the stems that are in the same mixes are summed first, and each such group is transformed once;
+    only where there are more groups than mixes, and many of them, the mixes are.
+    """
+    audible = [mix for mix in dict.fromkeys(mixes) if mix]
+    if not audible:
         return {}
-    parts = _parts(clip, heard)
-    if len(heard) <= len(parts) > FEW_STEMS:
-        waveforms, weights = [clip.mix(mix) for mix in heard], None
+    groups = groups_of_stems(clip, audible)
+    if len(audible) <= len(groups) > FEW_STEMS:
+        waveforms, weights = [clip.mix(mix) for mix in audible], None
     else:
-        waveforms = [clip.mix(part) for part in parts.values()]
-        weights = torch.tensor(list(parts), dtype=torch.float32).T
+        waveforms = [clip.mix(stems) for stems in groups.values()]
+        members = [[mix in group for mix in audible] for group in groups]
+        weights = torch.tensor(members, dtype=torch.float32).T
     mels = converter.mel_amplitudes_from_waveform(torch.from_numpy(np.stack(waveforms)), weights).cpu().numpy()
-    return dict(zip(heard, mels, strict=True)) | {frozenset(): np.zeros_like(mels[0])}
+    return dict(zip(audible, mels, strict=True)) | {frozenset(): np.zeros_like(mels[0])}
 
 
-def _parts(clip: Clip, mixes: list[Stems]) -> dict[tuple[bool, ...], list[str]]:
+def groups_of_stems(clip: Clip, mixes: list[Stems]) -> dict[frozenset[Stems], list[str]]:
     """The stems that always go together, by the mixes that they are in; those in none are left out."""
-    parts: dict[tuple[bool, ...], list[str]] = {}
+    groups: dict[frozenset[Stems], list[str]] = {}
     for stem in clip.stems:
-        parts.setdefault(tuple(stem in mix for mix in mixes), []).append(stem)
-    parts.pop((False,) * len(mixes), None)
-    return parts
+        groups.setdefault(frozenset(mix for mix in mixes if stem in mix), []).append(stem)
+    groups.pop(frozenset(), None)
+    return groups

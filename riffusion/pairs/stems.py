@@ -40,6 +40,14 @@ class Song:
     subset: str = ""
 
 
+def song_at(path: Path) -> Song:
+    """The song that a folder or a file in stems holds. Raises UserError if there is none."""
+    reason = why_no_song(path) if path.exists() else "no such folder or file"
+    if reason:
+        raise UserError(f"{path}: {reason}")
+    return Song(names.readable(without_ending(path.absolute())), path)
+
+
 def find_songs(root: Path) -> list[Song]:
     """The songs of a MUSDB18 root (with train/, valid/ or test/), or of one such folder, sorted by name.
 

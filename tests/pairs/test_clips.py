@@ -41,8 +41,8 @@ def test_levels_are_those_of_the_stem_over_the_rest():
 
 def test_silence_and_bleed_do_not_sound():
     quiet = clip(vocals=tone(220, 1.0), bass=1e-3 * tone(110, 1.0), drums=np.zeros((1, RATE)))
-    assert quiet.sounding() == {"vocals"}
-    assert clip(vocals=1e-5 * tone(220, 1.0)).sounding() == frozenset()
+    assert quiet.audible() == {"vocals"}
+    assert clip(vocals=1e-5 * tone(220, 1.0)).audible() == frozenset()
 
 
 def test_the_power_filter_keeps_loud_clips_and_drops_quiet_ones():

@@ -6,7 +6,7 @@ import torch
 from conftest import RATE, tone
 
 from riffusion.pairs.clips import Clip
-from riffusion.pairs.pair_images import draw_pictures
+from riffusion.pairs.pair_images import draw_images
 from riffusion.pairs.tasks import ADD, EXTRACT, REMOVE, Edit
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
@@ -19,7 +19,7 @@ def draw(vocals: np.ndarray, target: str, edit: Edit):
     stems = {"vocals": vocals[0, :samples], "bass": tone(110, 1.0)[0, :samples]}
     clip = Clip(0, 0.0, 0, RATE, stems, dict.fromkeys(stems, 1.0))
     backing = BACKING if edit.task == ADD else BACKING | {"vocals"}
-    (pictures,) = draw_pictures(clip, [(backing, [edit])], target, CONVERTER)
+    (pictures,) = draw_images(clip, [(backing, [edit])], target, CONVERTER)
     return pictures
 
 
@@ -42,7 +42,7 @@ def draw_many(number: int, painted: int) -> tuple[list, CountingConverter]:
     edits = [Edit(ADD, name) for name in names[:painted]]
     backings = [frozenset(names[painted:]), frozenset(names[painted + 1 :])]
     clip = Clip(0, 0.0, 0, RATE, stems, dict.fromkeys(stems, 1.0))
-    return list(draw_pictures(clip, [(backing, edits) for backing in backings], "stem", converter)), converter
+    return list(draw_images(clip, [(backing, edits) for backing in backings], "stem", converter)), converter
 
 
 def test_many_stems_take_few_transforms():
