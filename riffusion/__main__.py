@@ -11,7 +11,6 @@ loudness at every moment and pitch, but is not the recording. Nothing above the 
 
 import argparse
 import dataclasses
-import io
 import math
 import numbers
 import os
@@ -22,13 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from PIL import Image
 
-from riffusion.audio import format_of, load_audio, to_integers, write_integers
+from riffusion.audio import load_audio, save_wav
 from riffusion.image import SpectrogramImageConverter, save_png
 from riffusion.spectrogram import ExifTags, SpectrogramParams, mel_filters
-from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
 from riffusion.util.files import make_folder
 from riffusion.util.flags import Help, torch_device
@@ -155,7 +152,7 @@ def image_to_audio(args: argparse.Namespace) -> int:
     tags_note = "" if tags else "has no tags of Riffusion's, so V1's settings are taken"
     if tags_note or level_note:
         print(f"{args.image}: {'; '.join(filter(None, (tags_note, level_note)))}")
-    save_sound(args.audio, waveform, params.sample_rate)
+    save_wav(args.audio, waveform, params.sample_rate)
     print(f"{args.audio}: {waveform.shape[1] / params.sample_rate:.2f} s at {params.sample_rate} Hz")
     return 0
 
@@ -273,16 +270,6 @@ def sound_of(image: Image.Image, params: SpectrogramParams, max_value: float, de
     if max_value == 0 and peak > 0:
         return waveform * (UNKNOWN_LEVEL_PEAK / peak), "its level is unknown: scaled to a peak of -1 dBFS"
     return waveform, "beyond full scale: scaled to a peak of 0 dBFS" if peak > 1 - 1e-6 else ""
-
-
-def save_sound(path: Path, waveform: np.ndarray, rate: int) -> None:
-    """Write float32 (channels, samples) in [-1, 1] as the name's ending says: 16 bits, or Ogg Vorbis."""
-    encoded = io.BytesIO()  # libsndfile doesn't always tell that a disk is full
-    chosen = format_of(path)
-    with soundfile.SoundFile(encoded, "w", rate, len(waveform), chosen.subtype(16), format=chosen.kind) as file:
-        write_integers(file, to_integers(waveform), 16)
-    with writing(path, encoded.getbuffer().nbytes):
-        path.write_bytes(encoded.getbuffer())
 
 
 if __name__ == "__main__":

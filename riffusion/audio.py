@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import soundfile
@@ -108,6 +109,25 @@ def mean_of_channels(block: np.ndarray, rate: int) -> np.ndarray:
     return block.mean(axis=0)
 
 
+class MonoStream:
+    """A signal mixed down to one channel and resampled by soxr, block by block; their sizes make no difference."""
+
+    def __init__(self, rate: int, new_rate: int, mix: Mix = mean_of_channels):
+        self.rate, self.mix = rate, mix
+        self.resampler = soxr.ResampleStream(rate, new_rate, 1, dtype="float32", quality="HQ")
+        self.is_resampled = rate != new_rate
+
+    def add(self, block: np.ndarray) -> np.ndarray:
+        """What is ready (samples,) after the next block (channels, samples), float32 both."""
+        mono = self.mix(block, self.rate)
+        return self.resampler.resample_chunk(mono) if self.is_resampled else mono
+
+    def finish(self) -> np.ndarray:
+        """What is left (samples,) after the last block."""
+        nothing = np.zeros(0, dtype=np.float32)
+        return self.resampler.resample_chunk(nothing, last=True) if self.is_resampled else nothing
+
+
 def mono_blocks(
     source: Path | Recording, sample_rate: int, stream: int = 0, mix: Mix = mean_of_channels
 ) -> Iterator[np.ndarray]:
@@ -117,12 +137,18 @@ def mono_blocks(
     comes of an empty file. Raises UserError if the file can't be read or is not finite.
     """
     with open_audio(source, stream) as recording:
-        resampler = soxr.ResampleStream(recording.rate, sample_rate, 1, dtype="float32", quality="HQ")
+        mono = MonoStream(recording.rate, sample_rate, mix)
         for block in recording.blocks(size=BLOCK_SAMPLES):
-            mono = mix(check_audio(block, recording.path), recording.rate)
-            yield mono if recording.rate == sample_rate else resampler.resample_chunk(mono)
-        if recording.rate != sample_rate:
-            yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+            yield mono.add(check_audio(block, recording.path))
+        yield mono.finish()
+
+
+def resampled_blocks(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:
+    """Blocks (samples,) of a mono signal at another rate, float32."""
+    mono = MonoStream(rate, new_rate)
+    for block in blocks:
+        yield mono.add(block[None])
+    yield mono.finish()
 
 
 def fixed_blocks(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
@@ -182,36 +208,17 @@ def add_on_top(original: np.ndarray, stem: np.ndarray, bits: int = 16) -> tuple[
     return original + fitting, fitting, int(np.count_nonzero(fitting != stem))
 
 
+def from_integers(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Integer samples of `bits` bits as float32 in [-1, 1], as they are read from a file."""
+    return (samples / 2.0 ** (bits - 1)).astype(np.float32)
+
+
 def save_wav(path: Path, samples: np.ndarray, rate: int, bits: int = 16) -> None:
     """Write int32 samples (channels, samples) of `bits` bits, or float audio, which is rounded first."""
     if not np.issubdtype(samples.dtype, np.integer):
         samples = to_integers(samples, bits)
-    with open_output(path, rate, len(samples), bits) as file:
-        write_integers(file, samples, bits)
-
-
-def open_output(
-    path: Path, rate: int, channels: int, bits: int = 16, tags: dict[str, str] | None = None
-) -> soundfile.SoundFile:
-    """An audio file to write, in that one of `FORMATS` which its ending names; lossy ones have no bits to choose.
-
-    `tags` are those of `carried_tags`; an mp3 file gets them by `finish_output`. Raises UserError if the format can't
-    hold such a signal.
-    """
-    chosen = format_of(path)
-    kind, subtype = chosen.kind, chosen.subtype(bits)
-    try:
-        if chosen.rates and rate not in chosen.rates:  # the encoder would take another, and not say so
-            raise ValueError(f"{kind.lower()} has no such sample rate")
-        file = soundfile.SoundFile(os.fsencode(path), "w", rate, channels, subtype, format=kind)
-    except (soundfile.LibsndfileError, ValueError) as error:
-        what = f"{channels} channel{'s' * (channels > 1)} of {rate} Hz as {kind} {subtype}"
-        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
-        raise UserError(f"{path}: can't be written, with {what} ({reason})") from error
-    for name, text in (tags or {}).items():
-        if kind != "MP3":
-            setattr(file, name, text)
-    return file
+    with AudioWriter(path, rate, len(samples), bits) as file:
+        file.write(samples)
 
 
 def format_of(path: Path) -> Format:
@@ -219,10 +226,96 @@ def format_of(path: Path) -> Format:
     return FORMATS[path.suffix[1:].lower()]
 
 
-def finish_output(path: Path, tags: dict[str, str]) -> None:
-    """Write into a closed output file what `open_output` can't."""
-    if format_of(path).kind == "MP3" and tags:
-        id3.put_before(path, tags)
+class AudioWriter:
+    """An audio file to write integers into, in that one of `FORMATS` which its name ends in.
+
+    Lossy formats have no bits to choose. `tags` are those of `carried_tags`. Raises UserError if the format can't hold
+    such a signal, and with `write` or `close` if the file can't be written whole.
+    """
+
+    def __init__(self, path: Path, rate: int, channels: int, bits: int = 16, tags: dict[str, str] | None = None):
+        self.path, self.bits = path, bits
+        chosen, tags = format_of(path), tags or {}
+        is_mp3 = chosen.kind == "MP3"
+        what = f"{channels} channel{'s' * (channels > 1)} of {rate} Hz as {chosen.kind} {chosen.subtype(bits)}"
+        if chosen.rates and rate not in chosen.rates:  # the encoder would take another, and not say so
+            raise UserError(f"{path}: can't be written, with {what} ({chosen.kind.lower()} has no such sample rate)")
+        try:
+            self.file = _OutputFile(path, id3.encode_tags(tags) if is_mp3 and tags else b"")
+        except OSError as error:
+            raise refusal(path, error) from error
+        try:
+            self.sound = soundfile.SoundFile(
+                self.file, "w", rate, channels, chosen.subtype(bits), format=chosen.kind, closefd=False
+            )
+        except (soundfile.LibsndfileError, ValueError) as error:
+            self.file.close()
+            path.unlink()
+            reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
+            raise UserError(f"{path}: can't be written, with {what} ({reason})") from error
+        for name, text in tags.items():
+            if not is_mp3:
+                setattr(self.sound, name, text)
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append integer samples (channels, samples)."""
+        shifted = np.left_shift(samples.astype(np.int32), 32 - self.bits)  # libsndfile takes the top bits of an int32
+        for first in range(0, shifted.shape[1], 1 << 16):  # its Vorbis encoder keeps a block on the stack
+            try:
+                self.sound.write(shifted.T[first : first + (1 << 16)])
+            except soundfile.LibsndfileError as error:
+                raise UserError(f"{self.path}: can't be written ({error.error_string})") from error
+        self._require_written()
+
+    def close(self) -> None:
+        """End the file."""
+        self.sound.close()
+        self.file.close()
+        self._require_written()
+
+    def _require_written(self) -> None:
+        if self.file.failure is not None:
+            raise refusal(self.path, self.file.failure) from self.file.failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        self.sound.close()
+        self.file.close()
+
+
+class _OutputFile:
+    """A file for libsndfile to write, behind a head of our own.
+
+    It keeps the first failure to write, which libsndfile doesn't always tell: whoever writes has to ask for it.
+    """
+
+    def __init__(self, path: Path, head: bytes):
+        self.file = path.open("wb", buffering=0)
+        self.failure: OSError | None = None
+        self.head = self.write(head)
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self.file.write(rest) :]
+        except OSError as error:
+            self.failure = self.failure or error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self.file.seek(offset + (self.head if whence == os.SEEK_SET else 0), whence) - self.head
+
+    def tell(self) -> int:
+        return self.file.tell() - self.head
+
+    def close(self) -> None:
+        self.file.close()
 
 
 def carried_tags(tags: dict[str, str], trial: Path, rate: int, channels: int, bits: int) -> dict[str, str]:
@@ -232,8 +325,8 @@ def carried_tags(tags: dict[str, str], trial: Path, rate: int, channels: int, bi
     """
     carried = {name: text for name, text in tags.items() if is_text(text)}
     while True:
-        with open_output(trial, rate, channels, bits, carried) as file:
-            write_integers(file, np.zeros((channels, 1024), dtype=np.int32), bits)
+        with AudioWriter(trial, rate, channels, bits, carried) as file:
+            file.write(np.zeros((channels, 1024), dtype=np.int32))
         if trial.suffix.lower() == ".mp3":
             return {name: text for name, text in carried.items() if name in id3.FRAMES}
         with open_audio(trial) as recording:
@@ -246,16 +339,6 @@ def carried_tags(tags: dict[str, str], trial: Path, rate: int, channels: int, bi
 def is_text(text: str) -> bool:
     """Whether a tag says something, in whole characters."""
     return bool(text) and "\0" not in text and "\ufffd" not in text and text == text.encode(errors="replace").decode()
-
-
-def write_integers(file: soundfile.SoundFile, samples: np.ndarray, bits: int) -> None:
-    """Append integer samples (channels, samples) of `bits` bits to a file."""
-    shifted = np.left_shift(samples.astype(np.int32), 32 - bits)  # libsndfile takes the top bits of an int32
-    for first in range(0, shifted.shape[1], 1 << 16):  # its Vorbis encoder keeps a block on the stack
-        try:
-            file.write(shifted.T[first : first + (1 << 16)])
-        except soundfile.LibsndfileError as error:
-            raise UserError(f"{os.fsdecode(file.name)}: can't be written ({error.error_string})") from error
 
 
 def read_tags(recording: Recording) -> dict[str, str]:

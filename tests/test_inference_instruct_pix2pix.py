@@ -328,10 +328,10 @@ def test_a_run_goes_on_where_it_stopped_and_overwrites_nothing(tiny_model, tmp_p
     output = tmp_path / "out"
     mixed = paint_song.mix_candidate
 
-    def interrupted(job, *rest):
-        if job.song.name == "second":
+    def interrupted(painting, *rest):
+        if painting.job.song.name == "second":
             raise KeyboardInterrupt
-        return mixed(job, *rest)
+        return mixed(painting, *rest)
 
     monkeypatch.setattr(paint_song, "mix_candidate", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -23,6 +23,7 @@ from riffusion.phase import painted_stem
 from riffusion.spectrogram import SpectrogramConverter
 
 FADE_SECONDS = 0.03  # at both ends of what is painted, so that it neither begins nor ends with a click
+SILENT_BLOCK = 1 << 16  # samples
 
 
 @dataclass
@@ -84,19 +85,18 @@ class View:
                 painter.pipeline, conditions, prompts, noises, settings, self.columns, painter.batch_size, bar
             )
 
-    def write_stem(self, stem: Path, latents: Tensor, task: Task) -> None:
-        """Write the stem that latents (C, h, columns) show, as long as the song and silent outside the painted region.
+    def stem(self, latents: Tensor, task: Task) -> Iterator[np.ndarray]:
+        """The stem that latents (C, h, columns) show, as long as the song and silent outside the painted region.
 
-        It is a mono wav of floats at the model's sample rate.
+        It comes in blocks, float32 (samples,), at the model's sample rate.
         """
-        windows, painter = len(self.frames.starts), self.painter
-        with soundfile.SoundFile(os.fsencode(stem), "w", self.params.sample_rate, 1, "FLOAT", format="RF64") as file:
-            write_silence(file, self.region.start)
-            sounded = self.sound(latents, task)
-            for part in tqdm(sounded, total=windows, desc="sound", unit="clip", disable=painter.quiet):
-                place = file.tell()
-                file.write(part[0] * envelope(place, part.shape[1], self.painted, self.params.sample_rate))
-            write_silence(file, self.song.frames - file.tell())
+        yield from silence(self.region.start)
+        place, rate = self.region.start, self.params.sample_rate
+        parts = self.sound(latents, task)
+        for part in tqdm(parts, total=len(self.frames.starts), desc="sound", unit="clip", disable=self.painter.quiet):
+            yield part[0] * envelope(place, part.shape[1], self.painted, rate)
+            place += part.shape[1]
+        yield from silence(self.song.frames - place)
 
     def windows(self, label: str) -> tqdm:
         """The windows' first frames, counted on the way: in a long song they take a while."""
@@ -169,11 +169,10 @@ class View:
         return torch.from_numpy(mel_from_pixels(pixels, 1.0, self.params.power_for_image) * black)
 
 
-def write_silence(file: soundfile.SoundFile, samples: int) -> None:
-    """Append so many samples of silence to a mono file."""
-    while samples > 0:
-        file.write(np.zeros(min(samples, 1 << 16), dtype=np.float32))
-        samples -= 1 << 16
+def silence(samples: int) -> Iterator[np.ndarray]:
+    """So many samples of silence, in blocks."""
+    for first in range(0, samples, SILENT_BLOCK):
+        yield np.zeros(min(samples - first, SILENT_BLOCK), dtype=np.float32)
 
 
 def envelope(place: int, samples: int, region: Region, rate: int) -> np.ndarray:

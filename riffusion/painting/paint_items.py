@@ -7,15 +7,14 @@ from tqdm import tqdm
 
 from riffusion import audio
 from riffusion.diffusion.sampling import Settings, edit_images
-from riffusion.image import image_from_spectrogram, save_png
+from riffusion.image import image_from_spectrogram
 from riffusion.painting.dataset_items import ItemAudio, PaintedItem
 from riffusion.painting.jobs import ItemJob
 from riffusion.painting.long_song import Painter, unedited_images
 from riffusion.painting.options import PaintOptions
-from riffusion.painting.result import Track
 from riffusion.painting.results import working_folder
 from riffusion.painting.retries import Attempt, Candidate, best, is_settled, plan_rounds
-from riffusion.painting.save_result import save_result
+from riffusion.painting.save_result import Signals, save_result
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,10 @@ def save_item(run: ItemRun, painter: Painter) -> None:
     peak = max(float(signal.abs().max()) for signal in signals.values())
     gain = 1 / max(peak, 1e-9) if peak > 1 or item.max_value is None else 1.0  # else the level is unknown
     shown = item.shown(item_audio.unedited, kept.picture, painter.target)
+    max_value, seconds = float(item.max_value or 1.0), item_audio.backing.shape[-1] / params.sample_rate
+    pictures = {name: image_from_spectrogram(shown[name], params, max_value) for name in signals}
+    controls = {name: one.measured for name, one in item_audio.controls(painter.target).items()}
     with working_folder(run.job.folder) as folder:
         for name, signal in signals.items():
             audio.save_wav(folder / f"{name}.wav", gain * signal.numpy(), params.sample_rate)
-            image = image_from_spectrogram(shown[name], params, float(item.max_value or 1.0))
-            save_png(image, folder / f"{name}.png")
-        tracks = [Track(name, f"{name}.wav", f"{name}.png") for name in signals]
-        seconds = item_audio.backing.shape[-1] / params.sample_rate
-        controls = {name: one.measured for name, one in item_audio.controls(painter.target).items()}
-        save_result(folder, run.job, run.candidates, tracks, seconds, params, controls)
+        save_result(folder, run.job, run.candidates, Signals(pictures, "wav", seconds, params), controls)

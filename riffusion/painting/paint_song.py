@@ -1,68 +1,83 @@
 """Painting into a song: candidates are painted and mixed until one performs the edit, and the best one is kept."""
 
 import math
-import os
 import shutil
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
+import numpy as np
+from PIL import Image
 
 from riffusion import audio
-from riffusion.image import save_png
 from riffusion.painting.jobs import SongJob
 from riffusion.painting.long_song import Painter, Region, open_view
-from riffusion.painting.mixing import Layers, Placement, backing_changes, mix_song
+from riffusion.painting.mixing import Layers, Mixed, Placement, mix_song
 from riffusion.painting.options import PaintOptions
-from riffusion.painting.result import Track
 from riffusion.painting.results import working_folder
 from riffusion.painting.retries import Attempt, Candidate, best, is_settled, plan_rounds
-from riffusion.painting.save_result import save_result
+from riffusion.painting.save_result import Signals, save_result
 from riffusion.painting.song_report import Overview
 from riffusion.recordings.downmix import mixed_blocks
+from riffusion.recordings.recording import open_sound
 from riffusion.util import files
 
 SIGNALS = ("input", "painted", "stem")
 
 
+@dataclass(frozen=True)
+class SongPainting:
+    """What all candidates of a job share: the song, as the model hears it, and the region to paint.
+
+    `mono` is a file at the model's sample rate, and `region` is counted in its samples.
+    """
+
+    job: SongJob
+    mono: Path
+    region: Region
+    painter: Painter
+    options: PaintOptions
+
+
 def paint_song(job: SongJob, painter: Painter, options: PaintOptions) -> None:
     """Paint over a whole song and write its folder, once everything is there."""
-    rate = painter.converter.params.sample_rate
+    params = painter.converter.params
     with working_folder(job.folder) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
-        mono = Path(scratch) / "model-input.wav"
+        mono, rate = Path(scratch) / "model-input.wav", params.sample_rate
         needed = 4 * math.ceil(job.song.seconds * rate)
         blocks = mixed_blocks(job.song.recording, rate, job.song.downmix)
         samples = audio.write_floats(mono, blocks, rate, needed=needed)
         end = samples if options.end is None else min(int(options.end * rate), samples)
-        candidates = paint_candidates(job, mono, Region(int(options.start * rate), end), painter, options)
+        region = Region(int(options.start * rate), end)
+        candidates, pictures = paint_candidates(SongPainting(job, mono, region, painter, options))
         for path in keep_best(candidates, Path(scratch)).iterdir():
             path.replace(folder / path.name)
-        tracks = [Track(name, f"{name}.{options.format}", f"{name}.png") for name in SIGNALS]
-        save_result(folder, job, candidates, tracks, job.song.seconds, painter.converter.params)
+        save_result(folder, job, candidates, Signals(pictures, options.format, job.song.seconds, params))
 
 
-def paint_candidates(
-    job: SongJob, mono: Path, region: Region, painter: Painter, options: PaintOptions
-) -> list[Candidate]:
-    """Paint all candidates, then retries as long as the edit isn't performed. Only the best one's folder is left.
+def paint_candidates(painting: SongPainting) -> tuple[list[Candidate], dict[str, Image.Image]]:
+    """Paint all candidates, then retries as long as the edit isn't performed.
 
-    `mono` is the song as the model hears it; each candidate has a folder beside it, named after its number.
+    Returns them with the best one's pictures. Each has a folder beside the mono file, named after its number; only the
+    best one's is left.
     """
+    job, options, scratch = painting.job, painting.options, painting.mono.parent
     candidates: list[Candidate] = []
-    with open_view(mono, region, painter) as view:
+    pictures: dict[str, Image.Image] = {}
+    with open_view(painting.mono, painting.region, painting.painter) as view:
         for attempts in plan_rounds(job.settings, options.num_candidates, options.retries):
             noises = [attempt.noise_name(job.song.name) for attempt in attempts]
             painted = view.paint(job.prompt, noises, attempts[0].settings)
             for attempt, latents in zip(attempts, painted, strict=True):
-                folder = files.make_folder(mono.parent / str(attempt.number))
-                stem = folder / "model-stem.wav"
-                view.write_stem(stem, latents, job.task)
-                candidates.append(mix_candidate(job, attempt, mono, stem, region, painter, options))
-                stem.unlink()
-                keep_best(candidates, mono.parent)
+                folder = files.make_folder(scratch / str(attempt.number))
+                overview, mixed = mix_candidate(painting, view.stem(latents, job.task), folder)
+                candidates.append(measured_candidate(painting, attempt, overview, mixed))
+                keep_best(candidates, scratch)
+                pictures = overview.pictures() if best(candidates) is candidates[-1] else pictures
             if is_settled(candidates):
                 break
-    return candidates
+    return candidates, pictures
 
 
 def keep_best(candidates: list[Candidate], folder: Path) -> Path:
@@ -74,29 +89,37 @@ def keep_best(candidates: list[Candidate], folder: Path) -> Path:
     return folder / str(kept.attempt.number)
 
 
-def mix_candidate(
-    job: SongJob,
-    attempt: Attempt,
-    mono: Path,
-    mono_stem: Path,
-    region: Region,
-    painter: Painter,
-    options: PaintOptions,
-) -> Candidate:
-    """Mix a painted stem into the song's own samples, beside the stem's file, with pictures; and measure it."""
-    song, folder = job.song, mono_stem.parent
+def mix_candidate(painting: SongPainting, stem: Iterable[np.ndarray], folder: Path) -> tuple[Overview, Mixed]:
+    """Mix a painted stem into the song's own samples, measured and drawn on the way.
+
+    The stem comes as float32 blocks (samples,) at the model's rate. The sounds go into `folder`.
+    """
+    job, song, options, converter = painting.job, painting.job.song, painting.options, painting.painter.converter
     sounds = {name: folder / f"{name}.{options.format}" for name in SIGNALS}
-    layers = Layers(song.recording, mono_stem, options.start, math.inf if options.end is None else options.end)
+    end = math.inf if options.end is None else options.end
+    layers = Layers(song.recording, stem, converter.params.sample_rate, options.start, end)
     signs = song.downmix.signs if job.task.takes_from_input else ()
     placement = Placement(options.stem_gain_db, options.pan, signs)
-    limited = mix_song(layers, job.task, placement, song.bits, sounds, song.tags)
-    overview = Overview(painter.converter, soundfile.info(os.fsencode(mono)).frames)
-    gains = placement.gains(song.channels)
-    overview.look(mono, sounds["stem"], job.task, region.start, region.end, gains, song.downmix.loudness_at)
-    for name, picture in overview.pictures().items():
-        save_png(picture, folder / f"{name}.png")
-    more: dict[str, float] = {"limited_db": limited.most_db, "limited_seconds": limited.seconds}
-    more |= {"samples_cut": limited.samples, "clipped_samples": song.clipped}
-    if audio.FORMATS[options.format].lossless:
-        more["backing_changed"] = backing_changes(sounds, job.task, song.bits)
-    return Candidate(attempt, job.task, job.prompt, overview.analysis(), more)
+    with open_sound(painting.mono) as heard:
+        overview = Overview(
+            converter,
+            heard,
+            job.task,
+            song.rate,
+            placement.gains(song.channels),
+            start=painting.region.start,
+            end=painting.region.end,
+            loudness=song.downmix.loudness_at,
+        )
+        mixed = mix_song(layers, job.task, placement, song.bits, sounds, song.tags, overview.update)
+        overview.finish()
+    return overview, mixed
+
+
+def measured_candidate(painting: SongPainting, attempt: Attempt, overview: Overview, mixed: Mixed) -> Candidate:
+    """A mixed candidate with all that was measured of it."""
+    more: dict[str, float] = {"limited_db": mixed.limited_db, "limited_seconds": mixed.limited_seconds}
+    more |= {"samples_cut": mixed.samples_cut, "clipped_samples": painting.job.song.clipped}
+    if audio.FORMATS[painting.options.format].lossless:
+        more["backing_changed"] = mixed.backing_changed
+    return Candidate(attempt, painting.job.task, painting.job.prompt, overview.analysis(), more)

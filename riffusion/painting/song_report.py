@@ -1,9 +1,9 @@
 """A whole song's pictures and measurements, however long it is."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
+import soundfile
 import torch
 from PIL import Image
 
@@ -19,50 +19,81 @@ MOST_COLUMNS = 16384  # of a picture; beyond, each is the mean of several frames
 
 
 class Overview:
-    """Pictures of the input, the painted result and the stem on one scale, and what was measured of the edit."""
+    """Pictures of the input, the painted result and the stem on one scale, and what was measured of the edit.
 
-    def __init__(self, converter: SpectrogramConverter, samples: int):
-        self.converter = converter
-        frames = samples // converter.params.hop_length + 1
+    `song` is an open mono file at the model's sample rate; the stem comes block by block, as it is written at `rate`.
+    It is measured from sample `start` to `end` of the song: where it was to be painted. What counts there is the power
+    of all channels: the stem lies in its own by `gains` (channels, 1), and `loudness` tells the rms of the song's
+    channels over that of the mono song at some seconds of it.
+    """
+
+    def __init__(
+        self,
+        converter: SpectrogramConverter,
+        song: soundfile.SoundFile,
+        task: Task,
+        rate: int,
+        gains: np.ndarray,
+        start: int = 0,
+        end: int | None = None,
+        loudness: Callable[[np.ndarray], np.ndarray] = np.ones_like,
+    ):
+        params = converter.params
+        self.converter, self.song, self.loudness = converter, song, loudness
+        self.spread = power_over_mean(gains)
+        self.stem = audio.MonoStream(rate, params.sample_rate, signed_mean(gains))
+        self.mixes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [float(task.keeps_input), float(task.sign)]])
+        frames = song.frames // params.hop_length + 1
+        self.start, self.end = start // params.hop_length, frames if end is None else end // params.hop_length
         self.frames_per_column = 1
         while frames > self.frames_per_column * MOST_COLUMNS:
             self.frames_per_column *= 2  # a block's frames are a whole number of columns
         self.columns: dict[str, list[np.ndarray]] = {"input": [], "stem": [], "painted": []}  # levels
         self.level_meter, self.sound_meter = LevelMeter(), SoundMeter()
+        self.waiting = np.zeros((2, 0), dtype=np.float32)  # samples of song and stem, from `before` the next block on
+        self.before = self.looked_at = 0  # frames
 
-    def look(
-        self,
-        song: Path,
-        stem: Path,
-        task: Task,
-        start: int = 0,
-        end: int | None = None,
-        gains: np.ndarray | None = None,
-        loudness: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> None:
-        """Look at a song and the stem that was painted over it, both mixed down to mono.
+    def update(self, stem: np.ndarray) -> None:
+        """Look at the next samples of the stem, float32 (channels, samples)."""
+        self._add(self.stem.add(stem))
+        self._look(following=CONTEXT_FRAMES)
 
-        It is measured from sample `start` to `end`, at the model's sample rate: where the stem was to be painted. What
-        counts there is the power of all channels: the stem lies in its own by `gains` (channels, 1), and `loudness`
-        tells the rms of the song's channels over that of the mono song at some seconds of it.
+    def finish(self) -> None:
+        """Look at what is left, after the last samples."""
+        self._add(self.stem.finish())
+        self._look(following=0)
+        self._measure(self.waiting)
+
+    def _add(self, stem: np.ndarray) -> None:
+        """Let the next mono samples (samples,) of the stem wait, at the model's rate, with those of the song.
+
+        Resampling rounds lengths: the shorter of the two counts.
         """
-        mix, spread = (audio.mean_of_channels, 1.0) if gains is None else (signed_mean(gains), power_over_mean(gains))
-        rate, hop = self.converter.params.sample_rate, self.converter.params.hop_length
-        mixes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [float(task.keeps_input), float(task.sign)]])
-        place = 0  # in frames
-        for block, margin in framed_blocks(song, stem, rate, hop, mix):
-            mels = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(block), mixes).cpu().numpy()
-            mels = mels[..., margin : margin + BLOCK_FRAMES]
-            first = max(start // hop - place, 0)
-            last = mels.shape[-1] if end is None else end // hop - place
-            if first < min(last, mels.shape[-1]):
-                seconds = (place + np.arange(mels.shape[-1])) * hop / rate
-                backing = mels[0] if loudness is None else mels[0] * loudness(seconds)
-                self.level_meter.add(spread * mels[1, :, first:last], backing[:, first:last])
-                self.sound_meter.add(block[1, (margin + first) * hop : (margin + last) * hop], rate)
-            place += mels.shape[-1]
-            for name, mel in zip(self.columns, mels, strict=True):
-                self.columns[name].append(self.shrunk(mel).astype(np.float16))
+        song = self.song.read(len(stem), dtype="float32")
+        self.waiting = np.concatenate([self.waiting, np.stack([song, stem[: len(song)]])], axis=1)
+
+    def _look(self, following: int) -> None:
+        """Look at all blocks that so many frames follow."""
+        hop = self.converter.params.hop_length
+        while self.waiting.shape[1] > (self.before + BLOCK_FRAMES + following) * hop:
+            self._measure(self.waiting[:, : (self.before + BLOCK_FRAMES + CONTEXT_FRAMES) * hop])
+            self.waiting = self.waiting[:, (self.before + BLOCK_FRAMES - CONTEXT_FRAMES) * hop :]
+            self.before = CONTEXT_FRAMES
+
+    def _measure(self, block: np.ndarray) -> None:
+        """Draw and measure the next `BLOCK_FRAMES` of song and stem, (2, samples), with those beside them."""
+        rate, hop, before = self.converter.params.sample_rate, self.converter.params.hop_length, self.before
+        mels = self.converter.mel_amplitudes_from_waveform(torch.from_numpy(block), self.mixes).cpu().numpy()
+        mels = mels[..., before : before + BLOCK_FRAMES]
+        first, last = max(self.start - self.looked_at, 0), self.end - self.looked_at
+        if first < min(last, mels.shape[-1]):
+            seconds = (self.looked_at + np.arange(mels.shape[-1])) * hop / rate
+            backing = mels[0] * self.loudness(seconds)
+            self.level_meter.add(self.spread * mels[1, :, first:last], backing[:, first:last])
+            self.sound_meter.add(block[1, (before + first) * hop : (before + last) * hop], rate)
+        self.looked_at += mels.shape[-1]
+        for name, mel in zip(self.columns, mels, strict=True):
+            self.columns[name].append(self.shrunk(mel).astype(np.float16))
 
     def shrunk(self, mel: np.ndarray) -> np.ndarray:
         """Levels of a picture's columns from frames (bands, frames), a whole number of frames each but for the last."""
@@ -100,20 +131,3 @@ def power_over_mean(gains: np.ndarray) -> float:
     """The rms of channels into which a mono signal came by `gains` (channels, 1), over that of their mean."""
     mean = float(np.abs(gains).mean())
     return float(np.sqrt((gains**2).mean())) / mean if mean else 1.0
-
-
-def framed_blocks(song: Path, stem: Path, rate: int, hop: int, mix: audio.Mix) -> Iterator[tuple[np.ndarray, int]]:
-    """Samples of `BLOCK_FRAMES` frames of both signals with those beside them, float32 (2, samples), as long as the
-    shorter one lasts; and the number of frames that lie before the block's own. `mix` makes the stem mono."""
-    blocks = (audio.mono_blocks(song, rate), audio.mono_blocks(stem, rate, mix=mix))
-    sources = [audio.fixed_blocks(each, BLOCK_FRAMES * hop) for each in blocks]
-    margin = CONTEXT_FRAMES * hop
-    before = held = np.zeros((2, 0), dtype=np.float32)
-    for parts in zip(*sources, strict=False):
-        samples = min(map(len, parts))
-        block = np.stack([part[:samples] for part in parts])
-        if held.size:
-            yield np.concatenate([before, held, block[:, :margin]], axis=1), before.shape[1] // hop
-            before = held[:, -margin:]
-        held = block
-    yield np.concatenate([before, held], axis=1), before.shape[1] // hop

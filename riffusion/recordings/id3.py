@@ -1,8 +1,5 @@
 """ID3v2.4 tags (id3.org): libsndfile writes UTF-8 into mp3 files' tags and says that it is Latin-1."""
 
-import shutil
-from pathlib import Path
-
 FRAMES = {
     "title": b"TIT2",
     "artist": b"TPE1",
@@ -30,12 +27,3 @@ def encode_tags(tags: dict[str, str]) -> bytes:
 def syncsafe(number: int) -> bytes:
     """A size in four bytes of seven bits, so that no decoder takes it for the beginning of a frame."""
     return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
-
-
-def put_before(path: Path, tags: dict[str, str]) -> None:
-    """Put a tag at the beginning of an mp3 file, which has none yet."""
-    tagged = path.with_name(f"{path.name}.tagged")
-    with path.open("rb") as sound, tagged.open("wb") as file:
-        file.write(encode_tags(tags))
-        shutil.copyfileobj(sound, file)
-    tagged.replace(path)
