@@ -1,6 +1,8 @@
 """The process around a script: how it starts, and how it ends."""
 
 import ctypes
+import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 Args = TypeVar("Args")
 
+TERMINATED = 128 + signal.SIGTERM  # a shell's exit code of what SIGTERM has ended
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -50,23 +53,53 @@ def hide_library_progress() -> None:
 def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
     """Leave the process with main's exit code: 2 and one line on stderr for bad input or a failure of the system.
 
-    That is a UserError, an OSError or no memory left. Ctrl-C is 130. A reader of stdout that goes away ends nothing.
+    That is a UserError, an OSError or no memory left. Ctrl-C is 130 and SIGTERM 143, after working files are removed.
+    A reader of stdout that goes away ends nothing.
     """
     streams = guard_streams()
     keep_freed_memory()
     try:
-        code = main(args)
+        with ending_on_sigterm():
+            code = main(args)
         sys.stdout.flush()
     except (UserError, OSError, MemoryError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminatedError) as error:
         print("interrupted: finished results are kept", file=sys.stderr)
-        code = 130
+        code = TERMINATED if isinstance(error, TerminatedError) else 130
     if streams["stdout"].failure:
         print(f"error: standard output: {streams['stdout'].failure}; what is finished stays", file=sys.stderr)
         code = code or 2
     sys.exit(code)
+
+
+class TerminatedError(SystemExit):
+    """SIGTERM was received; no error of any kind, so that only `finally` and `with` see it."""
+
+
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send before they kill, raise TerminatedError, so that working files are removed.
+
+    It ends the processes that multiprocessing has started here, too: a pool would finish all its work first. Where
+    SIGTERM is ignored or handled already, it stays so.
+    """
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one mustn't stop the removal
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise TerminatedError(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -48,6 +48,44 @@ def test_a_failure_of_the_system_is_one_line(capfd, monkeypatch, main, code, sai
     assert told.count("\n") == bool(said)
 
 
+SLEEP = """
+import tempfile, time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from riffusion.util.runtime import only_run, run_script
+
+def main(pooled):
+    with tempfile.TemporaryDirectory() as folder, only_run(Path(folder, "lock")):
+        if pooled:
+            with ProcessPoolExecutor(1) as pool:
+                jobs = [pool.submit(time.sleep, 60) for _ in range(3)]
+                print("at work", flush=True)
+                return jobs[0].result()
+        print("at work", flush=True)
+        time.sleep(60)
+
+if __name__ == "__main__":
+    run_script(main, {pooled})
+"""
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_sigterm_removes_working_files_and_ends_with_143(tmp_path, pooled):
+    (tmp_path / "sleep.py").write_text(SLEEP.format(pooled=pooled))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "sleep.py")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout.readline() == "at work\n"
+        assert list(scratch.iterdir())
+        run.terminate()
+        _, errors = run.communicate(timeout=30)
+    assert run.returncode == 143
+    assert errors == "interrupted: finished results are kept\n"
+    assert not list(scratch.iterdir())
+
+
 def test_two_runs_are_not_at_work_in_one_folder(tmp_path):
     with runtime.only_run(tmp_path / "lock"):
         with pytest.raises(UserError, match=f"{tmp_path}: another run"), runtime.only_run(tmp_path / "lock"):
