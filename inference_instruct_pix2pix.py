@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from riffusion.audio import FORMATS
 from riffusion.diffusion.schedulers import SCHEDULERS
@@ -127,9 +127,9 @@ def check_args(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
 
 def options_of(args: argparse.Namespace) -> PaintOptions:
     """The flags as a record."""
-    return PaintOptions(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in vars(args).items()}
-    )
+    given = vars(args).items()
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given}
+    return PaintOptions(**values)
 
 
 def main(args: argparse.Namespace) -> int:

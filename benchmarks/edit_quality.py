@@ -150,7 +150,7 @@ def measure_edits(bench: Bench, args: argparse.Namespace) -> Records:
     pairs = bench.pairs.select(range(min(args.max_samples, len(bench.pairs))))
     audios, asked = bench.audios(pairs), pairs["painted_stem"]
     judge = train_stem_judge(*training_stems(args, JUDGED_STEMS))
-    rows = []
+    rows: Records = []
     for name, candidates in control_rows(audios, bench.painter.target).items():
         rows.append(edit_row(name, candidates, candidates, asked, judge))
     for settings in bench.settings:
@@ -190,15 +190,19 @@ def edit_row(
 def measure_registers(bench: Bench, args: argparse.Namespace) -> Records:
     """Is a voice asked high higher than one asked low, over the same backing and from the same noise?"""
     _, audios = bench.vocals
-    rows = []
+    rows: Records = []
     for settings in bench.settings:
         high, low = (paint(audios, bench.painter, settings, prompt) for prompt in (HIGH, LOW))
         apart = [median_pitch(one) - median_pitch(other) for one, other in zip(high, low, strict=True)]
         known = [one for one in apart if np.isfinite(one)]
         rows.append(
-            {"seed": settings.seed, "backings": len(apart), "both voiced": len(known)}
-            | {"high is higher %": percent([one > 0 for one in apart])}
-            | {"semitones between, median": float(np.median(known))}
+            {
+                "seed": settings.seed,
+                "backings": len(apart),
+                "both voiced": len(known),
+                "high is higher %": percent([one > 0 for one in apart]),
+                "semitones between, median": float(np.median(known)),
+            }
         )
     return rows
 
@@ -215,7 +219,7 @@ def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
     moved = [next(melody for song, melody in zip(songs, true, strict=True) if song != own) for own in songs]
     sung = {"true vocals": true, "true vocals of another song": moved}
     sung |= {name: [melody_of(one) for one in candidates] for name, candidates in bench.sung.items()}
-    rows = []
+    rows: Records = []
     for name, melodies in sung.items():
         fits = np.array([harmony.fit(notes) for harmony, notes in zip(harmonies, melodies, strict=True)])
         voiced = np.isfinite(fits[:, 0])
@@ -233,7 +237,7 @@ def measure_memory(bench: Bench, args: argparse.Namespace) -> Records:
     candidates = {"true held-out vocals": [audio.item.reference for audio in audios]}
     candidates |= {name: [one.picture for one in painted] for name, painted in bench.sung.items()}
     melodies = [[melody_of(one) for one in painted] for painted in bench.sung.values()]
-    rows = []
+    rows: Records = []
     for name, pictures in candidates.items():
         nearest = likeness(np.stack([thumbnail(picture) for picture in pictures]), learnt).max(axis=1)
         figures = {"nearest, median": float(np.median(nearest)), "nearest, largest": float(nearest.max())}
@@ -251,7 +255,7 @@ def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
     rate = bench.painter.converter.params.sample_rate
     harmonies = [Harmony(audio.backing[0].numpy(), rate) for audio in audios]
     noises = ["the same noise"] * len(audios)
-    rows = []
+    rows: Records = []
     for settings in bench.settings:
         candidates = paint(audios, bench.painter, settings, ANY_VOCAL, noises)
         alike = likeness(*[np.stack([thumbnail(one.picture) for one in candidates])] * 2)
@@ -269,7 +273,7 @@ def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
 
 def measure_hearing(bench: Bench, args: argparse.Namespace) -> Records:
     """Is it heard as the stem that was asked for, and at the backing's time?"""
-    rows = []
+    rows: Records = []
     for stem in SOUNDS_LIKE:
         pairs = bench.asked(stem)
         if not len(pairs):
@@ -278,10 +282,11 @@ def measure_hearing(bench: Bench, args: argparse.Namespace) -> Records:
         controls = more_controls(audios, bench.painter)
         painted = bench.sung if stem == "vocals" else bench.painted(audios)
         true = controls["oracle"]
-        heard = {name: [features_of(one) for one in given] for name, given in (controls | painted).items()}
+        features = {name: [features_of(one) for one in given] for name, given in (controls | painted).items()}
+        truth = np.stack(features["oracle"])
         for name, given in (controls | painted).items():
-            scaled = [standardise(np.stack(some), np.stack(heard["oracle"])) for some in (heard[name], heard["oracle"])]
-            distance = kernel_distance(*scaled, [song_of(one) for one in given], [song_of(one) for one in true])
+            ours, theirs = (standardise(np.stack(some), truth) for some in (features[name], features["oracle"]))
+            distance = kernel_distance(ours, theirs, [song_of(one) for one in given], [song_of(one) for one in true])
             rows.append({"stem": stem} | hearing_row(name, given, stem) | {"distance x 1000": distance})
     return rows
 

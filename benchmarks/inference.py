@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from held_out import control_rows, held_out_items, open_audio, paint
 from real_size import matrix_rate, real_size_model, unet_flops
 
 from riffusion.diffusion import model
-from riffusion.diffusion.sampling import choose_settings, edit_images, sample_generator
+from riffusion.diffusion.sampling import Settings, choose_settings, edit_images, sample_generator
 from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS
 from riffusion.painting.dataset_items import Item
 from riffusion.painting.long_song import Painter
@@ -94,15 +95,18 @@ def theirs(path: str, dtype: torch.dtype = torch.float32) -> StableDiffusionInst
     return pipeline.to(DEVICE)
 
 
-def in_turns(runs: dict[str, Callable[[], list[Image.Image]]], repeats: int) -> tuple[dict, dict[str, float]]:
-    """The last answer of each run, and the median seconds a picture."""
-    answers, times = {}, {name: [] for name in runs}
+def in_turns(
+    runs: Mapping[str, Callable[[], list[Image.Image]]], repeats: int
+) -> tuple[dict[str, list[Image.Image]], dict[str, float]]:
+    """The last pictures of each run, and the median seconds per picture."""
+    pictures: dict[str, list[Image.Image]] = {}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
             started = time.perf_counter()
-            answers[name] = run()
-            times[name].append((time.perf_counter() - started) / len(answers[name]))
-    return answers, {name: float(np.median(spent)) for name, spent in times.items()}
+            pictures[name] = run()
+            times[name].append((time.perf_counter() - started) / len(pictures[name]))
+    return pictures, {name: float(np.median(spent)) for name, spent in times.items()}
 
 
 def grey(pictures: list[Image.Image]) -> np.ndarray:
@@ -112,23 +116,23 @@ def grey(pictures: list[Image.Image]) -> np.ndarray:
 def measure_equal(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """The same sampling by both, one picture at a time."""
     item = held_out_items(args.dataset_id, 1, model.load_facts(args.model_id).target)[0]
-    rows = []
+    rows: list[dict[str, object]] = []
     for name, path, steps in models(args, folder):
         facts = model.load_facts(path)
         settings = choose_settings(facts, None, None, steps, 0, scheduler="ddim")
         reference = theirs(path)
         ours = model.load_pipeline(path, str(DEVICE), torch.float32)
         runs = {
-            "diffusers": lambda settings=settings, reference=reference: their_pictures(reference, [item], settings),
-            "ours": lambda settings=settings, ours=ours: our_pictures(ours, [item], settings),
+            "diffusers": partial(their_pictures, reference, [item], settings),
+            "ours": partial(our_pictures, ours, [item], settings),
         }
-        answers, spent = in_turns(runs, args.repeats)
+        pictures, spent = in_turns(runs, args.repeats)
         rows.append(
             {
                 "model": name,
                 "steps": steps,
                 "largest difference, grey levels": int(
-                    np.abs(grey(answers["ours"]) - grey(answers["diffusers"])).max()
+                    np.abs(grey(pictures["ours"]) - grey(pictures["diffusers"])).max()
                 ),
                 "diffusers, s": spent["diffusers"],
                 "ours, s": spent["ours"],
@@ -138,7 +142,9 @@ def measure_equal(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
     return rows
 
 
-def their_pictures(pipeline, items: list[Item], settings, **options: object) -> list[Image.Image]:
+def their_pictures(
+    pipeline: StableDiffusionInstructPix2PixPipeline, items: list[Item], settings: Settings
+) -> list[Image.Image]:
     """What the pipeline makes of items."""
     return pipeline(
         [item.prompt for item in items],
@@ -146,11 +152,13 @@ def their_pictures(pipeline, items: list[Item], settings, **options: object) -> 
         guidance_scale=settings.guidance_scale,
         image_guidance_scale=settings.image_guidance_scale,
         generator=[sample_generator(settings.seed, item.sha256) for item in items],
-        **{"num_inference_steps": settings.num_inference_steps} | options,
+        num_inference_steps=settings.num_inference_steps,
     ).images
 
 
-def our_pictures(pipeline, items: list[Item], settings) -> list[Image.Image]:
+def our_pictures(
+    pipeline: StableDiffusionInstructPix2PixPipeline, items: list[Item], settings: Settings
+) -> list[Image.Image]:
     """What our sampler makes of items."""
     originals, prompts = [item.original for item in items], [item.prompt for item in items]
     return edit_images(pipeline, originals, prompts, [item.sha256 for item in items], settings)
@@ -160,7 +168,7 @@ def measure_speed(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
     """Our defaults beside the pipeline as it comes, in float32, with as many steps as we are asked to compare with."""
     target = model.load_facts(args.model_id).target
     some = held_out_items(args.dataset_id, max(args.batch_sizes), target)
-    rows = []
+    rows: list[dict[str, object]] = []
     for name, path, steps in models(args, folder):
         facts, dtype = model.load_facts(path), choose_dtype(DEVICE, None)
         reference, ours = theirs(path), model.load_pipeline(path, str(DEVICE), dtype)
@@ -169,10 +177,8 @@ def measure_speed(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
         for batch in args.batch_sizes:
             chosen = some[:batch]
             runs = {
-                "diffusers": lambda chosen=chosen, reference=reference, plain=plain: their_pictures(
-                    reference, chosen, plain
-                ),
-                "ours": lambda chosen=chosen, ours=ours, default=default: our_pictures(ours, chosen, default),
+                "diffusers": partial(their_pictures, reference, chosen, plain),
+                "ours": partial(our_pictures, ours, chosen, default),
             }
             _, spent = in_turns(runs, args.repeats)
             rows.append(
@@ -193,7 +199,8 @@ def measure_quality(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
     audios = open_audio(items, painter)
     controls = control_rows(audios, facts.target)
     known = [Summary.of(name, [one.measured for one in painted]).row() for name, painted in controls.items()]
-    rows, slow = [row | {"s a clip": 0.0, FROM_SLOW: 0.0} for row in known], {}
+    rows = [row | {"s a clip": 0.0, FROM_SLOW: 0.0} for row in known]
+    slow: dict[int, list[Image.Image]] = {}  # by seed
     for scheduler, steps in (("ddim", args.slow_steps), ("ddim", 20), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
         for seed in args.seeds:
             settings = choose_settings(facts, None, None, steps, seed, scheduler=scheduler)
@@ -226,7 +233,7 @@ def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
         command = [sys.executable, *launch, str(ROOT / "inference_instruct_pix2pix.py"), "--model_id", args.model_id]
         command += ["--dataset_id", args.dataset_id, "--seed", "--max_samples", str(min(args.max_samples, 8)), *flags]
         subprocess.run([*command, "--quiet", "--base_save_path", str(folder / name)], check=True)
-    rows = []
+    rows: list[dict[str, object]] = []
     for name in [name for name in runs if name != "batch 1"]:
         differences, equal = [], True
         for path in sorted((folder / "batch 1").rglob("*")):
@@ -272,13 +279,13 @@ def measure_gpu(args: argparse.Namespace, folder: Path) -> list[dict[str, object
     reference = theirs(str(path), torch.bfloat16)
     ours, compiled = (model.load_pipeline(str(path), str(DEVICE), torch.bfloat16) for _ in range(2))
     compiled.unet.compile()
-    rows = []
+    rows: list[dict[str, object]] = []
     for batch in args.batch_sizes:
         chosen = some[:batch]
         runs = {
-            "diffusers": lambda chosen=chosen: their_pictures(reference, chosen, settings),
-            "ours": lambda chosen=chosen: our_pictures(ours, chosen, settings),
-            "ours, compiled": lambda chosen=chosen: our_pictures(compiled, chosen, settings),
+            "diffusers": partial(their_pictures, reference, chosen, settings),
+            "ours": partial(our_pictures, ours, chosen, settings),
+            "ours, compiled": partial(our_pictures, compiled, chosen, settings),
         }
         in_turns(runs, 1)  # to warm up, and to compile
         _, spent = in_turns(runs, args.repeats)

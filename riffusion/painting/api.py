@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from riffusion import audio as audio_files
 from riffusion.diffusion import model
@@ -43,13 +44,16 @@ def paint_array(audio: np.ndarray, sample_rate: int, options: PaintOptions) -> P
     Raises UserError if it can't be painted into, or the model can't be had.
     """
     audio = np.atleast_2d(np.asarray(audio, dtype=np.float32))
+    device = this_share().device if options.device is None else torch.device(options.device)
     if audio.ndim != 2:
         raise UserError(f"audio must be (channels, samples) or (samples,), not of shape {audio.shape}")
     with audio_files.temporary_folder() as scratch:
         path = scratch / "audio.wav"
         audio_files.write_floats(path, [audio], sample_rate, len(audio))
-        job, facts = plan_job(path, scratch, replace(options, audio=(str(path),), base_save_path=scratch / "out"))
-        paint_song(job, load_painter(options, facts, options.device or this_share().device), options)
+        job, facts = plan_job(
+            path, scratch, replace(options, audio=(str(path),), base_save_path=scratch / "out", device=device)
+        )
+        paint_song(job, load_painter(options, facts, device), options)
         result = read_result(job.folder)
         assert result is not None
         sounds = {track.name: audio_files.load_audio(job.folder / track.sound)[0] for track in result.tracks}
