@@ -9,81 +9,12 @@ or your own words there and run it again.
 """
 
 import argparse
-import hashlib
-import json
-import shutil
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets.arrow_writer import get_parquet_column_options
-from datasets.info import DatasetInfosDict
-from datasets.table import embed_table_storage
-from huggingface_hub import DatasetCardData
-from tqdm import tqdm
-
-from riffusion.pairs.dataset import identify_picture
-from riffusion.pairs.dataset_check import open_pairs
-from riffusion.pairs.picture_file import verify_checksums
-from riffusion.util import files, hub, tables
-from riffusion.util.disk_space import writing
-from riffusion.util.errors import UserError
-from riffusion.util.flags import Help
+from riffusion.util.flags import Help, at_least
 from riffusion.util.runtime import run_script
 
 REPO_ID = "musdb18-spec-pix2pix"
-TEXTS = ("original_prompt", "edit_prompt", "edited_prompt")
-COUNTED_COLUMNS = ("painted_stem", "task", "song")
-SHARD_BYTES = 300_000_000  # of pictures in a Parquet file, about
-BATCH_PAIRS = 100  # in memory at a time, and in a row group: 20 MB of pictures
-SOURCE_FILE = "source.json"  # what the folder was made from
-README_FILE = "README.md"  # written last: a folder that has it is finished
-TAGS = ["audio", "music", "spectrogram", "instruct-pix2pix"]
-SIZE_CATEGORIES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
-CARD = """---
-{head}
----
-
-# Pairs of spectrogram pictures for InstructPix2Pix
-
-`original_image` shows a clip of a song, and `edit_prompt` asks to change one of its stems, as `task` says.
-`edited_image` shows what is heard then where `target` is "mix", and that stem alone where it is "stem". Both pictures
-are on one scale and lossless, and their EXIF tags hold the parameters of the spectrogram. Made with riff-pix2pix.
-
-## Pairs
-
-{counts}
-
-## Parameters
-
-{parameters}
-
-## Licence
-
-The pictures can be turned back into sound, so the licences of the songs apply to them. None is claimed here: whoever
-publishes this adds `license:` to the head of this file.
-"""
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What a split holds, found without reading its pictures."""
-
-    picture_bytes: int
-    fingerprint: str  # changes with any row, and with any picture file's size or time
-
-    @property
-    def shards(self) -> int:
-        """Parquet files to write."""
-        return -(-self.picture_bytes // SHARD_BYTES) or 1
-
-
-class DamagedPictureError(UserError):
-    """A picture that has to be mended, whereupon all is written anew."""
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -92,7 +23,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--data_root", type=Path, required=True, help="folder that preprocess_musdb.py wrote")
     add(
         "--num_samples_to_use",
-        type=int,
+        type=at_least(1),
         help="only the first pairs, this many in all: first the train split's, then the next split's (default: all)",
     )
     add(
@@ -105,21 +36,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--private", action="store_true", help="make the dataset on the Hub private; refused if it is there and public")
     add("--revision", help="branch on the Hub, made if it is missing (default: the main one)")
     args = parser.parse_args(argv)
-    if args.num_samples_to_use is not None and args.num_samples_to_use < 1:
-        parser.error("--num_samples_to_use must be at least 1")
     if args.output_dir is not None and args.repo_id is None and (args.private or args.revision):
         parser.error("with --output_dir nothing is uploaded: --private and --revision need --repo_id")
     return args
 
 
 def main(args: argparse.Namespace) -> int:
+    from riffusion.pairs import dataset_check, parquet
+    from riffusion.util import hub, tables
+
     if args.output_dir is None or args.repo_id is not None:
         hub.check_name(args.repo_id or REPO_ID)
     data_root = args.data_root.resolve()
     folder = args.output_dir or data_root.with_name(f"{data_root.name}-parquet")
-    splits = first_pairs(open_pairs(str(data_root), texts=TEXTS), args.num_samples_to_use)
+    splits = parquet.first_pairs(dataset_check.open_pairs(str(data_root), texts=parquet.TEXTS), args.num_samples_to_use)
     print(tables.table([{"split": name, "pairs": len(split)} for name, split in splits.items()]))
-    write_dataset(splits, folder, data_root)
+    parquet.write_dataset(splits, folder, data_root)
     if args.output_dir is None or args.repo_id is not None:
         url = hub.upload_folder(
             folder,
@@ -127,179 +59,11 @@ def main(args: argparse.Namespace) -> int:
             "dataset",
             private=args.private,
             revision=args.revision,
-            ignore=[SOURCE_FILE],
+            ignore=[parquet.SOURCE_FILE],
             replace=["data/*"],
         )
         print(f"uploaded {folder} to {url}")
     return 0
-
-
-def first_pairs(splits: datasets.DatasetDict, count: int | None) -> datasets.DatasetDict:
-    """The first `count` pairs, split after split; a split without pairs is left out."""
-    remaining = sum(map(len, splits.values())) if count is None else count
-    chosen = datasets.DatasetDict()
-    for name, split in splits.items():
-        if taken := min(remaining, len(split)):
-            chosen[name] = split.select(range(taken))
-            remaining -= taken
-    return chosen
-
-
-def write_dataset(splits: datasets.DatasetDict, folder: Path, data_root: Path) -> None:
-    """Write data/SPLIT-0000I-of-0000N.parquet and the card, except for what is there already."""
-    surveys = {name: survey_split(split) for name, split in splits.items()}
-    claim_folder(folder, {name: survey.fingerprint for name, survey in surveys.items()})
-    with tqdm(total=sum(map(len, splits.values())), unit="pair") as progress:
-        for name, split in splits.items():
-            shards = surveys[name].shards
-            for index in range(shards):
-                rows = split.shard(shards, index, contiguous=True)
-                path = folder / "data" / f"{name}-{index:05d}-of-{shards:05d}.parquet"
-                try:
-                    if not path.is_file():
-                        write_shard(rows, path)
-                except DamagedPictureError:
-                    empty_folder(folder)
-                    raise
-                progress.update(len(rows))
-    if not (folder / README_FILE).is_file():
-        files.write_atomically(folder / README_FILE, dataset_card(splits, folder, data_root))
-    print(f"{folder} is complete")
-
-
-def empty_folder(folder: Path) -> None:
-    """Remove what was written into a folder, and the folder if nothing else is in it."""
-    (folder / SOURCE_FILE).unlink()
-    shutil.rmtree(folder / "data")
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def survey_split(split: datasets.Dataset) -> Survey:
-    """Go once through the rows and their picture files' sizes and times. Raises UserError if a picture is missing."""
-    pictures = [name for name, feature in split.features.items() if isinstance(feature, datasets.Image)]
-    digest = hashlib.sha256(repr((split.features, SHARD_BYTES)).encode())
-    picture_bytes = 0
-    for batch in batches(split):
-        digest.update(json.dumps(batch.drop_columns(pictures).to_pylist(), default=str).encode())
-        for picture in (picture for name in pictures for picture in batch[name].to_pylist()):
-            size, identity = identify_picture(picture)
-            digest.update(identity)
-            picture_bytes += size
-    return Survey(picture_bytes, digest.hexdigest())
-
-
-def batches(split: datasets.Dataset) -> Iterator[pa.Table]:
-    """The rows as Arrow tables of BATCH_PAIRS; pictures stay encoded."""
-    return split.with_format("arrow").iter(BATCH_PAIRS)
-
-
-def claim_folder(folder: Path, fingerprints: dict[str, str]) -> None:
-    """Make the folder ready for these pairs: empty, or with what an earlier run wrote from the very same ones.
-
-    Raises UserError if it holds something else.
-    """
-    source = folder / SOURCE_FILE
-    if source.is_file():
-        if files.load_json(source) == fingerprints:
-            for part in (folder / "data").glob("*.part"):  # what a killed run has left: it would be uploaded, too
-                part.unlink(missing_ok=True)
-            return
-        print(f"{folder} was made from other pairs: writing it anew, {README_FILE} too")
-        (folder / README_FILE).unlink(missing_ok=True)
-        shutil.rmtree(folder / "data")
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder} holds files of something else; pass an empty folder as --output_dir")
-    files.make_folder(folder / "data")
-    files.save_json(source, fingerprints)  # after the old files are gone: what is there is always of this source
-
-
-def write_shard(rows: datasets.Dataset, path: Path) -> None:
-    """Write one Parquet file, pictures inside, whole or not at all. Raises UserError if there is no room for it.
-
-    The options are those of `datasets`: pictures aren't compressed again, and pages end where the content says, so
-    that the Hub's storage finds what it already has in a file that grew.
-    """
-    part = files.part_of(path)
-    schema = rows.features.arrow_schema
-    options = get_parquet_column_options(rows.features, schema)
-    options.update(use_content_defined_chunking=datasets.config.DEFAULT_CDC_OPTIONS, write_page_index=True)
-    with writing(path, SHARD_BYTES):
-        try:
-            with pq.ParquetWriter(part, schema, **options) as writer:
-                for batch in batches(rows):
-                    writer.write_table(embed_pictures(batch, rows.features))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def embed_pictures(batch: pa.Table, features: datasets.Features) -> pa.Table:
-    """Rows with the pictures' bytes in them. Raises DamagedPictureError if one is."""
-    whole = embed_table_storage(batch)
-    for name in (name for name, feature in features.items() if isinstance(feature, datasets.Image)):
-        for known, picture in zip(batch[name].to_pylist(), whole[name].to_pylist(), strict=True):
-            try:
-                verify_checksums(picture["bytes"], known["path"])
-            except UserError as error:
-                raise DamagedPictureError(str(error)) from error
-    return whole
-
-
-def dataset_card(splits: datasets.DatasetDict, folder: Path, data_root: Path) -> str:
-    """README.md for Parquet files that are written: a head that the Hub reads, counts, and preprocessing's flags."""
-    pairs = sum(map(len, splits.values()))
-    data_files = [{"split": name, "path": f"data/{name}-*"} for name in splits]
-    head = DatasetCardData(
-        task_categories=["image-to-image"],
-        tags=TAGS,
-        size_categories=[next((label for limit, label in SIZE_CATEGORIES.items() if pairs < limit), "n>10M")],
-        configs=[{"config_name": "default", "data_files": data_files}],
-    )
-    DatasetInfosDict({"default": dataset_info(splits, folder)}).to_dataset_card_data(head)
-    return CARD.format(
-        head=head,
-        counts=tables.markdown_table(count_pairs(splits)),
-        parameters=tables.markdown_table(read_parameters(data_root)),
-    )
-
-
-def dataset_info(splits: datasets.DatasetDict, folder: Path) -> datasets.DatasetInfo:
-    """Columns and sizes, which `datasets` checks what it loads against."""
-    sizes = {name: sum(path.stat().st_size for path in (folder / "data").glob(f"{name}-*")) for name in splits}
-    info = datasets.SplitDict()
-    for name, split in splits.items():
-        info.add(datasets.SplitInfo(name, num_bytes=sizes[name], num_examples=len(split)))
-    total = sum(sizes.values())
-    features = next(iter(splits.values())).features
-    return datasets.DatasetInfo(features=features, splits=info, download_size=total, dataset_size=total)
-
-
-def count_pairs(splits: datasets.DatasetDict) -> list[dict[str, object]]:
-    """Pairs and songs of each split by painted stem and task, if the records say them."""
-    rows: list[dict[str, object]] = []
-    for name, split in splits.items():
-        if not set(COUNTED_COLUMNS) <= set(split.column_names):
-            rows.append({"split": name, "pairs": len(split)})
-            continue
-        songs = defaultdict(list)
-        for stem, task, song in zip(*(split[column] for column in COUNTED_COLUMNS), strict=True):
-            songs[stem, task].append(song)
-        for (stem, task), pairs in sorted(songs.items()):
-            rows.append(
-                {"split": name, "stem": stem or "none", "task": task, "pairs": len(pairs), "songs": len(set(pairs))}
-            )
-    return rows
-
-
-def read_parameters(data_root: Path) -> list[dict[str, object]]:
-    """The flags of preprocess_musdb.py; of a path on the machine that ran it only the last part."""
-    for folder in (data_root, data_root.parent):
-        if (folder / "preprocess.json").is_file():
-            flags = files.load_json(folder / "preprocess.json")
-            shown = {name: None if value == "None" else files.without_folders(value) for name, value in flags.items()}
-            return [{"flag": name, "value": value} for name, value in shown.items()]
-    return []
 
 
 if __name__ == "__main__":

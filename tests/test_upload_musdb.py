@@ -15,6 +15,7 @@ from loopback_hub import HANG_UP, USER, LoopbackHub, client_environment, loopbac
 import preprocess_musdb
 import upload_musdb
 from riffusion.pairs.dataset import load_splits
+from riffusion.pairs.parquet import survey_split
 from riffusion.util.errors import UserError
 
 ROOT = Path(upload_musdb.__file__).parent
@@ -116,8 +117,8 @@ def test_parquet_holds_the_same_rows(pairs, parquet):
 
 def test_a_large_split_becomes_several_files(pairs, tmp_path, monkeypatch):
     splits = load_splits(str(pairs))
-    third = upload_musdb.survey_split(splits["train"]).picture_bytes // 3 + 1
-    monkeypatch.setattr("upload_musdb.SHARD_BYTES", third)
+    third = survey_split(splits["train"]).picture_bytes // 3 + 1
+    monkeypatch.setattr("riffusion.pairs.parquet.SHARD_BYTES", third)
     write(pairs, tmp_path)
     assert sorted(path.name for path in (tmp_path / "data").glob("train*")) == [
         f"train-{index:05d}-of-00003.parquet" for index in range(3)
