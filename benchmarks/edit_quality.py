@@ -53,7 +53,7 @@ from riffusion.diffusion import model
 from riffusion.diffusion.sampling import Settings, choose_settings
 from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, SCHEDULERS
 from riffusion.painting.dataset_items import ItemAudio, PaintedItem
-from riffusion.painting.long_song import Painter, Region, open_view
+from riffusion.painting.long_song import Painter, Region, open_song
 from riffusion.painting.measurements import Verdict
 from riffusion.painting.metrics import SOUNDS_LIKE
 from riffusion.pairs import stems
@@ -379,10 +379,9 @@ def separate(record: dict, song: stems.Song, bench: Bench) -> tuple[float, float
         heard = {name: record["gain"] * parts.read(name, start, params.clip_samples) for name in backing}
         mix, true = sum(heard.values()), sum(heard[name] for name in wanted)
         soundfile.write(Path(folder) / "mix.wav", mix, params.sample_rate, "FLOAT")
-        with open_view(Path(folder) / "mix.wav", Region(0, len(mix)), replace(painter, quiet=True)) as view:
-            latents = view.paint(record["edit_prompt"], ["0"], bench.settings[0])
-            view.write_stem(Path(folder) / "stem.wav", latents[0], task)
-        stem, _ = soundfile.read(Path(folder) / "stem.wav", dtype="float32")
+        with open_song(Path(folder) / "mix.wav", Region(0, len(mix)), replace(painter, quiet=True)) as tiled:
+            latents = tiled.paint(record["edit_prompt"], ["0"], bench.settings[0])
+            stem = np.concatenate(list(tiled.stem(latents[0], task)))
     return si_sdr(mix, true), si_sdr(task.apply(mix, stem), true)
 
 

@@ -40,11 +40,11 @@ from harness import Records, run_measures
 from riffusion import audio
 from riffusion.diffusion import model
 from riffusion.diffusion.encode import latent_factor
-from riffusion.diffusion.windows import Canvas, lay_windows
+from riffusion.diffusion.windows import Canvas, tile
 from riffusion.image import image_from_spectrogram, mel_from_pixels, pixels_from_mel, shared_max_value
 from riffusion.painting.result import read_result
 from riffusion.pairs import stems
-from riffusion.phase import painted_stem
+from riffusion.phase import change_from_mix_images, stem_from_image
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, mel_filters
 from riffusion.util.errors import UserError
 from riffusion.util.flags import Help, torch_device
@@ -131,12 +131,12 @@ def oracle_pictures(clip: Clip, converter: SpectrogramConverter, noise: float, s
     """Mel amplitudes (1, bands, frames) of the backing, the stem and the mix, through 8-bit pictures of one scale."""
     signals = np.stack([clip.backing, clip.stem, clip.backing + clip.stem])
     mels = converter.mel_amplitudes_from_waveform(torch.from_numpy(signals)).cpu().numpy()
-    black = shared_max_value(mels[:1], mels[1:])
-    pixels = pixels_from_mel(mels, black)
+    max_value = shared_max_value(mels[:1], mels[1:])
+    pixels = pixels_from_mel(mels, max_value)
     if noise:
         noisy = pixels + np.random.default_rng(seed).normal(0, noise, pixels.shape)
         pixels = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-    return [torch.from_numpy(mel)[None] for mel in mel_from_pixels(pixels, black)]
+    return [torch.from_numpy(mel)[None] for mel in mel_from_pixels(pixels, max_value)]
 
 
 Method = Callable[[np.ndarray, list[torch.Tensor]], np.ndarray]  # backing and pictures to the painted stem
@@ -145,19 +145,18 @@ Method = Callable[[np.ndarray, list[torch.Tensor]], np.ndarray]  # backing and p
 def methods(converter: SpectrogramConverter, original: bool) -> dict[str, Method]:
     """Ways from oracle pictures to a stem (samples,)."""
 
-    def ours(target: str) -> Method:
-        def paint(backing: np.ndarray, pictures: list[torch.Tensor]) -> np.ndarray:
-            edited = pictures[2] if target == "mix" else pictures[1]
-            waveform = torch.from_numpy(backing)[None]
-            return painted_stem(converter, waveform, pictures[0], edited, target)[0].cpu().numpy()
+    def from_mix(backing: np.ndarray, pictures: list[torch.Tensor]) -> np.ndarray:
+        waveform = torch.from_numpy(backing)[None]
+        return change_from_mix_images(converter, waveform, pictures[0], pictures[2])[0].cpu().numpy()
 
-        return paint
+    def from_stem(backing: np.ndarray, pictures: list[torch.Tensor]) -> np.ndarray:
+        return stem_from_image(converter, torch.from_numpy(backing)[None], pictures[1])[0].cpu().numpy()
 
     ways: dict[str, Method] = {"copy the input": lambda backing, pictures: np.zeros_like(backing)}
     if original:
         ways["the original's way"] = lambda backing, pictures: original_way(pictures[2][0]) - backing
     ways["gated gain, 16 warm Griffin-Lim"] = gated_gain
-    return ways | {"target mix": ours("mix"), "target stem": ours("stem")}
+    return ways | {"target mix": from_mix, "target stem": from_stem}
 
 
 def original_way(mel: torch.Tensor) -> np.ndarray:
@@ -235,7 +234,7 @@ def measure_identity(args: argparse.Namespace, folder: Path) -> list[dict[str, o
         for number, clip in enumerate(find_clips(args)):
             same = Clip(clip.corpus, clip.backing, np.zeros_like(clip.stem))
             pictures = [oracle_pictures(same, converter, noise, 2 * number + k)[0] for k in (0, 1)]
-            stem = painted_stem(converter, torch.from_numpy(clip.backing)[None], *pictures, "mix")[0].cpu().numpy()
+            stem = change_from_mix_images(converter, torch.from_numpy(clip.backing)[None], *pictures)[0].cpu().numpy()
             ratios.append(distances.si_sdr(clip.backing + stem, clip.backing))
             largest = max(largest, float(np.abs(stem).max()))
         row = {"noise": noise, "clips": len(ratios), "least SI-SDR dB": min(ratios)}
@@ -291,17 +290,17 @@ def windows(samples: int, args: argparse.Namespace) -> Canvas:
     params = model.load_facts(args.model_id).params
     factor = latent_factor(AutoencoderKL.from_pretrained(args.model_id, subfolder="vae"))
     frames = int(samples / SONG_RATE * 1000 / params.step_size_ms) + 1
-    return lay_windows(-(-frames // factor), params.num_frames // factor).scaled(factor)
+    return tile(-(-frames // factor), params.num_frames // factor).scaled(factor)
 
 
 def clicks(original: np.ndarray, stem: np.ndarray, args: argparse.Namespace) -> dict[str, object]:
     """Seams that click: within 20 ms of one the stem steps further than 99.99 % of the input's own steps do."""
     limit = float(np.quantile(np.abs(np.diff(original)), 0.9999))
     frame, near = SONG_RATE // 100, SONG_RATE // 50
-    joints = [joint * frame for joint in windows(original.shape[1], args).joints()[1:-1]]
-    largest = [np.abs(np.diff(stem[:, joint - near : joint + near])).max() for joint in joints]
+    seams = [seam * frame for seam in windows(original.shape[1], args).seams()[1:-1]]
+    largest = [np.abs(np.diff(stem[:, seam - near : seam + near])).max() for seam in seams]
     clicking = sum(step > limit for step in largest)
-    return {"seams": len(joints), "that click": clicking, "largest step there, of limit": max(largest) / limit}
+    return {"seams": len(seams), "that click": clicking, "largest step there, of limit": max(largest) / limit}
 
 
 def repetition(stem: np.ndarray, args: argparse.Namespace) -> dict[str, object]:

@@ -1,8 +1,10 @@
 """From pictures to sound: what an edit adds to a waveform, or all that a picture shows.
 
 A picture holds loudness alone. A waveform that has it is found by fast Griffin-Lim (Perraudin, Balazs and
-Soendergaard 2013), of which every turn also fits the bins anew to the picture's mel bands.
+Soendergaard 2013), of which every iteration also fits the bins anew to the picture's mel bands.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,94 +25,125 @@ GATE_LEVELS = (3.5, 7.0)
 LOUD_LEVELS = 16  # grey levels from white: what is nearer to it can't show its noise
 
 
-def painted_stem(
+def stem_from_image(
+    converter: SpectrogramConverter, waveform: Tensor, stem_mel: Tensor, prior: Tensor | None = None
+) -> Tensor:
+    """The stem (1, samples) that goes with `waveform` (1, samples), from an image of the stem alone.
+
+    `stem_mel` (1, bands, frames) are the image's mel amplitudes. The phase is found from the waveform's own. `prior`
+    (1, fewer samples) is how the stem begins where that is known; the rest continues it.
+    """
+    analysed, beginning = _analysed(converter, waveform, prior)
+    start = converter.stft(continued(analysed + _dither(analysed), beginning, converter.analysis.sample_rate))
+    sought = Sought(stem_mel.to(converter.device), analysed.shape[-1], beginning)
+    return converter.from_analysis_rate(fit_waveform(converter, sought, torch.sgn(start)), waveform.shape[-1])
+
+
+def change_from_mix_images(
     converter: SpectrogramConverter,
     waveform: Tensor,
     original_mel: Tensor,
     edited_mel: Tensor,
-    target: str,
     prior: Tensor | None = None,
-    masking: bool = False,
 ) -> Tensor:
-    """What was painted over `waveform` (1, samples), as (1, samples).
+    """What an edit adds to `waveform` (1, samples), as (1, samples), from images of the mix before and after it.
 
-    The mels (1, bands, frames) are the model's pictures of the input and of the edit, decoded on one scale. `target`
-    says what the edit shows: "stem", the painted stem alone, or "mix", the input with it. `prior` (1, fewer samples)
-    is how the stem begins where that is known; the rest continues it. With `masking`, of a stem
-    that is part of the input, its picture says how much of every bin of the input is the stem's.
+    The mels (1, bands, frames) are those images', decoded on one scale. `prior` (1, fewer samples) is how the change
+    begins where that is known; the rest continues it.
     """
     original_mel, edited_mel = original_mel.to(converter.device), edited_mel.to(converter.device)
-    drawn = converter.to_drawn(waveform)
-    samples = drawn.shape[-1]
-    beginning = None if prior is None else converter.to_drawn(prior)
-    dither = DITHER * torch.randn(drawn.shape, generator=torch.Generator().manual_seed(0)).to(drawn)
-    if target == "stem" and masking:
-        stem = continued(separated_waveform(converter, waveform, edited_mel), beginning, converter.drawn.sample_rate)
-        return converter.from_drawn(stem, waveform.shape[-1])
-    if target == "stem":
-        start = converter.stft(continued(drawn + dither, beginning, converter.drawn.sample_rate))
-        stem = fit_waveform(converter, edited_mel, torch.sgn(start), samples, beginning)
-        return converter.from_drawn(stem, waveform.shape[-1])
+    analysed, beginning = _analysed(converter, waveform, prior)
     heard = converter.mel_amplitudes_from_waveform(waveform)
     mask = painted_mask(original_mel, edited_mel, converter.params.power_for_image)
-    # The input's own amplitudes and what its picture lacks of the edit's: an error that both pictures share cancels
-    # where the backing is loud, and where the part is louder the edit's picture counts alone.
+    # The input's own amplitudes and what its image lacks of the edit's: an error that both images share cancels
+    # where the backing is loud, and where the part is louder the edit's image counts alone.
     mel = torch.where(mask, (heard**2 + edited_mel**2 - original_mel**2).clamp(min=0).sqrt(), heard)
-    known, audible = converter.stft(drawn), converter.spread_to_bins(mask.to(mel))
-    start = known + converter.stft(continued(dither, beginning, converter.drawn.sample_rate))
-    stem = fit_waveform(converter, mel, start, samples, beginning, known, audible, MIX_ITERATIONS)
-    return converter.from_drawn(stem, waveform.shape[-1])
+    known = Known(converter.stft(analysed), converter.spread_to_bins(mask.to(mel)))
+    rate = converter.analysis.sample_rate
+    start = known.spectrum + converter.stft(continued(_dither(analysed), beginning, rate))
+    change = fit_waveform(converter, Sought(mel, analysed.shape[-1], beginning, known), start, MIX_ITERATIONS)
+    return converter.from_analysis_rate(change, waveform.shape[-1])
 
 
-def separated_waveform(converter: SpectrogramConverter, waveform: Tensor, stem_mel: Tensor) -> Tensor:
-    """One stem of `waveform` (1, samples), as a drawn waveform, from the stem's mel amplitudes (1, bands, frames).
+def stem_by_mask(
+    converter: SpectrogramConverter, waveform: Tensor, stem_mel: Tensor, prior: Tensor | None = None
+) -> Tensor:
+    """A stem (1, samples) that `waveform` (1, samples) holds, from the stem's mel amplitudes (1, bands, frames).
 
-    A Wiener filter: each bin keeps the stem's share of its power.
+    A Wiener filter: each bin keeps the stem's share of its power. `prior` (1, fewer samples) is how the stem begins
+    where that is known; the rest continues it.
     """
-    drawn = converter.to_drawn(waveform)
-    spectrum, heard = converter.stft(drawn), converter.mel_amplitudes_from_waveform(waveform)
-    share = (stem_mel / heard.clamp(min=1e-9)).clamp(max=1) ** 2
-    return converter.inverse_stft(converter.spread_to_bins(share) * spectrum, drawn.shape[-1])
+    analysed, beginning = _analysed(converter, waveform, prior)
+    spectrum, heard = converter.stft(analysed), converter.mel_amplitudes_from_waveform(waveform)
+    share = (stem_mel.to(converter.device) / heard.clamp(min=1e-9)).clamp(max=1) ** 2
+    stem = converter.inverse_stft(converter.spread_to_bins(share) * spectrum, analysed.shape[-1])
+    return converter.from_analysis_rate(continued(stem, beginning, converter.analysis.sample_rate), waveform.shape[-1])
+
+
+def _analysed(converter: SpectrogramConverter, waveform: Tensor, prior: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Both at the analysis rate."""
+    return converter.to_analysis_rate(waveform), None if prior is None else converter.to_analysis_rate(prior)
+
+
+def _dither(waveform: Tensor) -> Tensor:
+    """Noise far below hearing, the same every time."""
+    return DITHER * torch.randn(waveform.shape, generator=torch.Generator().manual_seed(0)).to(waveform)
 
 
 def waveform_from_mel_amplitudes(converter: SpectrogramConverter, mel: Tensor) -> Tensor:
     """Griffin-Lim from a fixed random phase: (channels, bands, frames) -> (channels, (frames - 1) * hop_length)."""
     generator = torch.Generator().manual_seed(0)
     mel = mel.to(converter.device)
-    turns = torch.rand((len(mel), converter.bins, mel.shape[-1]), generator=generator).to(converter.device)
-    start = torch.polar(torch.ones_like(turns), 2 * torch.pi * turns)
+    cycles = torch.rand((len(mel), converter.bins, mel.shape[-1]), generator=generator).to(converter.device)
+    start = torch.polar(torch.ones_like(cycles), 2 * torch.pi * cycles)
     frames = mel.shape[-1] - 1
-    samples, iterations = frames * converter.drawn.hop_length, converter.params.num_griffin_lim_iters
-    waveform = fit_waveform(converter, mel, start, samples, iterations=iterations)
-    return converter.from_drawn(waveform, frames * converter.params.hop_length)
+    sought = Sought(mel, frames * converter.analysis.hop_length)
+    waveform = fit_waveform(converter, sought, start, converter.params.num_griffin_lim_iters)
+    return converter.from_analysis_rate(waveform, frames * converter.params.hop_length)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A part of a sound that is there already, and where the rest may be heard.
+
+    `spectrum` (channels, bins, frames) is an STFT at the analysis rate; `audible` (channels, bins, frames) is from 0,
+    not at all, to 1.
+    """
+
+    spectrum: Tensor
+    audible: Tensor
+
+
+@dataclass(frozen=True)
+class Sought:
+    """A waveform that is looked for, at the analysis rate: with mel amplitudes (channels, bands, frames), so long.
+
+    `beginning` (channels, fewer samples) is how it begins where that is known. With `known` it is the rest of a sound
+    that has these mel amplitudes.
+    """
+
+    mel: Tensor
+    samples: int
+    beginning: Tensor | None = None
+    known: Known | None = None
 
 
 def fit_waveform(
-    converter: SpectrogramConverter,
-    mel: Tensor,
-    start: Tensor,
-    samples: int,
-    beginning: Tensor | None = None,
-    known: Tensor | None = None,
-    audible: Tensor | None = None,
-    iterations: int = STEM_ITERATIONS,
+    converter: SpectrogramConverter, sought: Sought, start: Tensor, iterations: int = STEM_ITERATIONS
 ) -> Tensor:
-    """A drawn waveform (channels, samples) with mel amplitudes (channels, bands, frames), or what it lacks of them.
-
-    `start` is a spectrum (channels, bins, frames) to begin with. Where `known` is a part of the sound that is there
-    already, only the rest of it is returned, which is heard as far as `audible` lets it, from 0 to 1, bin by bin.
-    """
-    least_squares = converter.magnitude_from_mel_amplitudes(mel)
+    """The waveform that is sought, (channels, samples), by Griffin-Lim from a spectrum (channels, bins, frames)."""
+    mel, known, rate = sought.mel, sought.known, converter.analysis.sample_rate
+    least_squares = converter.magnitude_from_mel_amplitudes(mel)  # (channels, bins, frames)
     previous = spectrum = start
-    for turn in range(iterations + 1):
+    for iteration in range(iterations + 1):
         magnitude = converter.fit_magnitude(spectrum.abs(), mel, least_squares)
-        wanted = magnitude * torch.sgn(spectrum + MOMENTUM * (spectrum - previous))
-        if known is not None and audible is not None:
-            wanted = (wanted - known) * audible
-        waveform = continued(converter.inverse_stft(wanted, samples), beginning, converter.drawn.sample_rate)
-        if turn < iterations:
+        wanted = magnitude * torch.sgn(spectrum + MOMENTUM * (spectrum - previous))  # (channels, bins, frames)
+        if known is not None:
+            wanted = (wanted - known.spectrum) * known.audible
+        waveform = continued(converter.inverse_stft(wanted, sought.samples), sought.beginning, rate)
+        if iteration < iterations:
             consistent = converter.stft(waveform)
-            previous, spectrum = spectrum, consistent if known is None else known + consistent
+            previous, spectrum = spectrum, consistent if known is None else known.spectrum + consistent
     return waveform
 
 

@@ -15,7 +15,7 @@ CPU_BLOCK_FRAMES, GPU_BLOCK_FRAMES = 64, 1024  # transformed at a time: on a CPU
 WIDE_BANDS = (0.8, 1.4)  # bins from one mel band to the next: where bands stop telling bins apart
 INT16_SCALE = 32768  # of Riffusion's amplitudes over those of samples in [-1, 1]
 FLOAT_LIMIT = 5e4  # beyond mel amplitudes of samples in [-1, 1], even doubled; below those of int16 down to -60 dBFS
-LEAN_RATE = 24000  # Hz: all that a picture which ends at 10 kHz needs
+ANALYSIS_RATE = 24000  # Hz: all that a picture which ends at 10 kHz needs
 
 
 class ExifTags(enum.IntEnum):
@@ -77,15 +77,15 @@ class SpectrogramParams:
         """Seconds of one clip."""
         return self.clip_samples / self.sample_rate
 
-    def lean(self) -> "SpectrogramParams":
-        """Params of the same frames and bins at `LEAN_RATE`, or these where that would lose something.
+    def at_analysis_rate(self) -> "SpectrogramParams":
+        """Params of the same frames and bins at `ANALYSIS_RATE`, or these where that would lose something.
 
         Frames and bins are the same if every duration is a whole number of samples at both rates.
         """
-        lean = replace(self, sample_rate=LEAN_RATE)
-        rates = (self.sample_rate / LEAN_RATE,) * 3
-        ratios = (self.n_fft / lean.n_fft, self.win_length / lean.win_length, self.hop_length / lean.hop_length)
-        return lean if self.sample_rate > LEAN_RATE and self.max_frequency <= 10000 and ratios == rates else self
+        lower = replace(self, sample_rate=ANALYSIS_RATE)
+        rates = (self.sample_rate / ANALYSIS_RATE,) * 3
+        ratios = (self.n_fft / lower.n_fft, self.win_length / lower.win_length, self.hop_length / lower.hop_length)
+        return lower if self.sample_rate > ANALYSIS_RATE and self.max_frequency <= 10000 and ratios == rates else self
 
     def to_exif(self, max_value: float) -> dict[int, int | float | bool]:
         """EXIF tags that let anybody decode the picture; `max_value` is the amplitude of a black pixel."""
@@ -164,17 +164,17 @@ class SpectrogramConverter:
     def __init__(self, params: SpectrogramParams | None = None, device: str = "cpu"):
         self.params = params or SpectrogramParams()
         self.device = torch.device(device)
-        # Pictures are made from a resampled signal, by half the work, on a CPU, where soxr resamples.
-        self.drawn = self.params.lean() if self.device.type == "cpu" else self.params
-        self.window = torch.hann_window(self.drawn.win_length, device=self.device)
-        filters = torch.from_numpy(mel_filters(self.drawn))
+        # On a CPU, where soxr resamples, signals are analysed at a lower rate, which halves the work.
+        self.analysis = self.params.at_analysis_rate() if self.device.type == "cpu" else self.params
+        self.window = torch.hann_window(self.analysis.win_length, device=self.device)
+        filters = torch.from_numpy(mel_filters(self.analysis))
         self.top_bin = int(filters.any(dim=0).nonzero().max()) + 1  # no band hears anything above
         self.filters = filters[:, : self.top_bin].to_sparse().to(self.device)  # 0.2 % of the entries are not zero
         self._prepare_inversion()
 
     def _prepare_inversion(self) -> None:
         """What leads back from mel amplitudes to the bins of `stft`."""
-        q = self.drawn
+        q = self.analysis
         filters = torch.from_numpy(at_unpadded_bins(mel_filters(q), q))
         self.bins = int(filters.any(dim=0).nonzero().max()) + 1
         filters = filters[:, : self.bins]
@@ -188,38 +188,38 @@ class SpectrogramConverter:
         self.wide_share = torch.from_numpy(wide)[:, None].to(self.device)
         self.inverse = torch.from_numpy(inverse[: np.count_nonzero(wide < 1)]).to(self.device)
 
-    def to_drawn(self, waveform: Tensor) -> Tensor:
-        """A waveform (channels, samples) at the rate that pictures are drawn at, on this device.
+    def to_analysis_rate(self, waveform: Tensor) -> Tensor:
+        """A waveform (channels, samples) at the analysis rate, on this device.
 
         It is scaled so that a frame, which has fewer samples to sum, keeps its mel amplitudes.
         """
-        p, q = self.params, self.drawn
+        p, q = self.params, self.analysis
         if q.sample_rate == p.sample_rate:
             return waveform.to(self.device)
         ratio = p.sample_rate / q.sample_rate
-        lean = soxr.resample(waveform.cpu().numpy().T, p.sample_rate, q.sample_rate, quality="HQ").T
-        return ratio * fit_length(torch.from_numpy(lean), int(waveform.shape[-1] / ratio))
+        resampled = soxr.resample(waveform.cpu().numpy().T, p.sample_rate, q.sample_rate, quality="HQ").T
+        return ratio * fit_length(torch.from_numpy(resampled), int(waveform.shape[-1] / ratio))
 
-    def from_drawn(self, waveform: Tensor, samples: int) -> Tensor:
-        """The inverse of `to_drawn`, for a result of `samples` samples."""
-        p, q = self.params, self.drawn
+    def from_analysis_rate(self, waveform: Tensor, samples: int) -> Tensor:
+        """The inverse of `to_analysis_rate`, for a result of `samples` samples."""
+        p, q = self.params, self.analysis
         if q.sample_rate != p.sample_rate:
             played = soxr.resample(waveform.numpy().T, q.sample_rate, p.sample_rate, quality="HQ").T
             waveform = torch.from_numpy(played) * (q.sample_rate / p.sample_rate)
         return fit_length(waveform, samples)
 
     def stft(self, waveform: Tensor) -> Tensor:
-        """Complex STFT of unpadded frames of a drawn waveform, centred with reflection, as far up as bands hear.
+        """Complex STFT of unpadded frames, centred with reflection, as far up as bands hear, at the analysis rate.
 
         (channels, samples) -> (channels, bins, frames).
         """
-        q = self.drawn
+        q = self.analysis
         spectrum = torch.stft(waveform, q.win_length, q.hop_length, window=self.window, return_complex=True)
         return spectrum[:, : self.bins]
 
     def inverse_stft(self, spectrum: Tensor, samples: int) -> Tensor:
         """Inverse of `stft`: (channels, bins, frames) -> (channels, samples)."""
-        q = self.drawn
+        q = self.analysis
         full = torch.nn.functional.pad(spectrum, (0, 0, 0, q.win_length // 2 + 1 - self.bins))
         return torch.istft(full, q.win_length, q.hop_length, window=self.window, length=samples)
 
@@ -229,11 +229,11 @@ class SpectrogramConverter:
         With `mixes` (sums, channels), those of weighted sums of the channels instead, (sums, num_frequencies, frames):
         the STFT is linear, so each channel is transformed once, however many sums it is part of.
         """
-        p, q = self.params, self.drawn
+        p, q = self.params, self.analysis
         edge = p.win_length // 2  # of a zero-padded frame only the middle is heard
         padded = torch.nn.functional.pad(waveform.to(self.device), (edge, edge), mode="reflect")
         if q.sample_rate != p.sample_rate:
-            padded = self.to_drawn(padded)
+            padded = self.to_analysis_rate(padded)
         samples = waveform.shape[-1] // p.hop_length * q.hop_length + q.win_length
         padded = fit_length(padded, samples)
         frames = padded.unfold(-1, q.win_length, q.hop_length)
@@ -249,7 +249,7 @@ class SpectrogramConverter:
         return torch.cat(blocks, dim=-1).transpose(0, 1)
 
     def spread_to_bins(self, values: Tensor) -> Tensor:
-        """A value a mel band, such as a gain, to the bins of `stft`, interpolated between bands."""
+        """One value per mel band, such as a gain, to the bins of `stft`, interpolated between bands."""
         return _product(self.spreading, values)
 
     def magnitude_from_mel_amplitudes(self, mel: Tensor) -> Tensor:

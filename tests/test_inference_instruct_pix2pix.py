@@ -18,7 +18,7 @@ import inference_instruct_pix2pix
 import preprocess_musdb
 from riffusion import audio
 from riffusion.diffusion import model
-from riffusion.diffusion.windows import lay_windows
+from riffusion.diffusion.windows import tile
 from riffusion.painting import paint_song
 from riffusion.painting.inputs import read_song
 from riffusion.painting.jobs import needed_bytes
@@ -116,10 +116,10 @@ def test_windows_follow_one_another_without_a_gap(tiny_model, tmp_path):
     audio.save_wav(tmp_path / "song.wav", tone(220, 4.0), RATE)
     run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal")
     stem = audio.load_audio(tmp_path / "out" / "song" / "stem.wav")[0][0]
-    joints = [joint * 441 for joint in lay_windows(-(-401 // 8), 8).scaled(8).joints()[1:-1]]
-    assert len(joints) == 8
+    seams = [seam * 441 for seam in tile(-(-401 // 8), 8).scaled(8).seams()[1:-1]]
+    assert len(seams) == 8
     level = np.sqrt((stem[: len(stem) // 441 * 441].reshape(-1, 441) ** 2).mean(axis=1))
-    dips = [level[joint // 441 - 2 : joint // 441 + 2].min() for joint in joints]
+    dips = [level[seam // 441 - 2 : seam // 441 + 2].min() for seam in seams]
     assert not list(tmp_path.rglob(".painting*"))
     assert np.median(dips) > 0.5 * np.median(level)  # nothing fades out where windows meet
 

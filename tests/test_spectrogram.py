@@ -65,17 +65,17 @@ def test_mixes_cost_one_transform_a_stem_and_equal_their_sums(excerpt):
 
 
 def test_lean_params_have_the_same_frames_and_bins():
-    lean = PARAMS.lean()
+    lean = PARAMS.at_analysis_rate()
     assert (lean.sample_rate, lean.n_fft, lean.win_length, lean.hop_length) == (24000, 9600, 2400, 240)
     assert lean.sample_rate / lean.n_fft == PARAMS.sample_rate / PARAMS.n_fft
     for odd in (SpectrogramParams(sample_rate=22050), SpectrogramParams(max_frequency=11000)):
-        assert odd.lean() == odd
+        assert odd.at_analysis_rate() == odd
 
 
 def test_low_magnitudes_of_real_music_come_back_from_mel_amplitudes(excerpt):
     converter = SpectrogramConverter()
     signal = torch.from_numpy(excerpt["vocals"][:, : PARAMS.clip_samples].mean(axis=0, keepdims=True))
-    true = converter.stft(converter.to_drawn(signal)).abs()
+    true = converter.stft(converter.to_analysis_rate(signal)).abs()
     mel = converter.mel_amplitudes_from_waveform(signal)
     magnitude = converter.magnitude_from_mel_amplitudes(mel)
     heard = slice(1, 76)  # 10 to 750 Hz, where bands are closer than bins
@@ -91,7 +91,7 @@ def test_low_magnitudes_of_real_music_come_back_from_mel_amplitudes(excerpt):
 def test_a_drawn_waveform_plays_back():
     converter = SpectrogramConverter()
     signal = tone(440.0, 1.0)
-    again = converter.from_drawn(converter.to_drawn(torch.from_numpy(signal)), signal.shape[1]).numpy()
+    again = converter.from_analysis_rate(converter.to_analysis_rate(torch.from_numpy(signal)), signal.shape[1]).numpy()
     inside = slice(1000, -1000)
     assert again.shape == signal.shape
     assert np.abs(again - signal)[:, inside].max() < 1e-3

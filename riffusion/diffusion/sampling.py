@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline as Pipeline
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import SlicedAttnProcessor
 from PIL import Image
 from torch import Tensor
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from riffusion.diffusion.encode import encode_originals, encode_texts, latent_factor, picture_pixels, tokenize
 from riffusion.diffusion.model import ModelFacts
 from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, STOCHASTIC, make_scheduler
-from riffusion.diffusion.windows import Canvas, hat
+from riffusion.diffusion.windows import Canvas, triangular_window
 from riffusion.image import colours
 from riffusion.util.errors import UserError
 
@@ -74,7 +75,7 @@ def edit_images(
     """
     conditions = encode_images(pipeline, originals)
     canvas = Canvas((0,), conditions.shape[-1])
-    latents = sample(pipeline, conditions, prompts, names, settings, canvas, len(names), progress)
+    latents = Denoiser(pipeline, settings, canvas, len(names), progress).sample(conditions, prompts, names)
     width, height = originals[0].size
     pixels = [decoded[:height, :width] for latent in latents.split(1) for decoded in decode(pipeline, latent)]
     return [Image.fromarray(grey) for grey in pixels]
@@ -113,97 +114,97 @@ def decode(pipeline: Pipeline, latents: Tensor) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(picture).convert("L")) for picture in colours])
 
 
-@torch.no_grad()
-def sample(
-    pipeline: Pipeline,
-    conditions: Tensor,
-    prompts: list[str],
-    names: list[str],
-    settings: Settings,
-    canvas: Canvas,
-    batch_size: int,
-    progress: tqdm | None = None,
-) -> Tensor:
-    """Edited latents (B, C, h, canvas.total) of B canvases, one a prompt and name.
+@dataclass
+class Denoiser:
+    """A pipeline that samples canvases through overlapping windows: as many at once as `batch_size` and memory allow.
 
-    `conditions` (B * windows, C, h, canvas.width) show the input through every window of the first canvas, then of
-    the second. All windows take a denoising step together and share what they predict where they overlap
-    (MultiDiffusion, arXiv 2302.08113), so that neighbours agree; as many at once as `batch_size` says and the memory of
-    the device holds. `progress` counts a step of a window.
+    All windows take a denoising step together and share what they predict where they overlap (MultiDiffusion, arXiv
+    2302.08113), so that neighbours agree. `progress` counts a step of a window.
     """
-    device, scheduler = pipeline.unet.device, make_scheduler(pipeline.scheduler, settings.scheduler)
-    shape = (conditions.shape[1], conditions.shape[2], canvas.total)
-    generators = [sample_generator(settings.seed, name) for name in names]
-    noise = [torch.randn(shape, generator=generator) for generator in generators]
-    scheduler.set_timesteps(settings.num_inference_steps, device=device)
-    latents = torch.stack(noise).to(device) * scheduler.init_noise_sigma
-    texts = tokenize(pipeline.tokenizer, [*prompts, settings.negative_prompt])
-    states = encode_texts(pipeline.text_encoder, texts)["text"].to(pipeline.unet.dtype)
-    drawing = {"generator": generators} if settings.scheduler in STOCHASTIC else {}
-    for step, time in enumerate(scheduler.timesteps):
-        noisy = scheduler.scale_model_input(latents, time)
-        branches = branch_weights(settings, step / len(scheduler.timesteps))
-        predicted, counted = None, progress.n if progress is not None else 0
-        while predicted is None:
+
+    pipeline: Pipeline
+    settings: Settings
+    canvas: Canvas
+    batch_size: int
+    progress: tqdm | None = None
+
+    @torch.no_grad()
+    def sample(self, conditions: Tensor, prompts: list[str], names: list[str]) -> Tensor:
+        """Edited latents (B, C, h, canvas.total) of B canvases, one per prompt and name, which chooses the noise.
+
+        `conditions` (B * windows, C, h, canvas.width) show the input through every window of the first canvas, then of
+        the second.
+        """
+        settings, device = self.settings, self.pipeline.unet.device
+        scheduler = make_scheduler(self.pipeline.scheduler, settings.scheduler)
+        scheduler.set_timesteps(settings.num_inference_steps, device=device)
+        generators = [sample_generator(settings.seed, name) for name in names]
+        shape = (conditions.shape[1], conditions.shape[2], self.canvas.total)
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        latents = noise.to(device) * scheduler.init_noise_sigma  # (B, C, h, total)
+        states = self.encode([*prompts, settings.negative_prompt])  # (B + 1, tokens, width)
+        drawing = {"generator": generators} if settings.scheduler in STOCHASTIC else {}
+        for step, time in enumerate(scheduler.timesteps):
+            noisy = scheduler.scale_model_input(latents, time)
+            branches = branch_weights(settings, step / len(scheduler.timesteps))
+            predicted = self.predict(noisy, time, conditions, states, branches)  # (B, C, h, total)
+            latents = scheduler.step(predicted, time, latents, **drawing).prev_sample
+        return latents
+
+    def encode(self, texts: list[str]) -> Tensor:
+        """The text encoder's states (texts, tokens, width)."""
+        states = encode_texts(self.pipeline.text_encoder, tokenize(self.pipeline.tokenizer, texts))["text"]
+        return states.to(self.pipeline.unet.dtype)
+
+    def predict(self, noisy: Tensor, time: Tensor, conditions: Tensor, states: Tensor, branches: list[float]) -> Tensor:
+        """What is predicted of whole canvases (B, C, h, canvas.total), in smaller batches if memory runs out.
+
+        `noisy` is (B, C, h, canvas.total), `conditions` (B * windows, C, h, canvas.width), `states` (B + 1, tokens,
+        width) are the texts' and, last, the negative or empty one's. Raises UserError if one window alone is too much.
+        """
+        counted = self.progress.n if self.progress is not None else 0
+        while True:
             try:
-                predicted = shared_prediction(
-                    pipeline, noisy, time, conditions, states, canvas, batch_size, branches, settings, progress
-                )
+                return self._predict(noisy, time, conditions, states, branches)
             except torch.OutOfMemoryError:
-                if progress is not None:
-                    progress.update(counted - progress.n)  # the windows of this step are predicted again
-                batch_size = take_less_memory(pipeline, min(batch_size, len(conditions)))
-        latents = scheduler.step(predicted, time, latents, **drawing).prev_sample
-    return latents
+                if self.progress is not None:
+                    self.progress.update(counted - self.progress.n)  # the windows of this step are predicted again
+                self.shrink(len(conditions))
 
+    def _predict(
+        self, noisy: Tensor, time: Tensor, conditions: Tensor, states: Tensor, branches: list[float]
+    ) -> Tensor:
+        width, rescale = self.canvas.width, self.settings.guidance_rescale
+        places = [(row, start) for row in range(len(noisy)) for start in self.canvas.starts]
+        weight = torch.from_numpy(triangular_window(width)).to(noisy.device)  # (width,)
+        sums, weights = torch.zeros_like(noisy), torch.zeros_like(noisy[:, 0, 0])  # (B, C, h, total), (B, total)
+        for first in range(0, len(places), self.batch_size):
+            batch = places[first : first + self.batch_size]
+            windows = torch.stack([noisy[row, ..., start : start + width] for row, start in batch])  # (b, C, h, width)
+            text = torch.stack([states[row] for row, _ in batch])  # (b, tokens, text width)
+            seen = conditions[first : first + len(batch)].to(noisy.device)  # (b, C, h, width)
+            predicted = guided_prediction(
+                self.pipeline.unet, windows, time, seen, (text, states[-1]), branches, rescale
+            )
+            for (row, start), window in zip(batch, predicted, strict=True):
+                sums[row, ..., start : start + width] += weight * window
+                weights[row, start : start + width] += weight
+            if self.progress is not None:
+                self.progress.update(len(batch))
+        return sums / weights[:, None, None]
 
-def shared_prediction(
-    pipeline: Pipeline,
-    noisy: Tensor,
-    time: Tensor,
-    conditions: Tensor,
-    states: Tensor,
-    canvas: Canvas,
-    batch_size: int,
-    branches: list[float],
-    settings: Settings,
-    progress: tqdm | None,
-) -> Tensor:
-    """What is predicted of whole canvases (B, C, h, canvas.total): windows blend where they overlap.
+    def shrink(self, windows: int) -> None:
+        """Take less memory after it ran out with so many windows: half the batch, or if it is 1, sliced attention.
 
-    `noisy` is (B, C, h, canvas.total), `conditions` (B * windows, C, h, canvas.width), `states` (B + 1, tokens, width)
-    are the texts' and, last, the negative or empty one's.
-    """
-    places = [(row, start) for row in range(len(noisy)) for start in canvas.starts]
-    weight = torch.from_numpy(hat(canvas.width)).to(noisy.device)
-    sums, weights = torch.zeros_like(noisy), torch.zeros_like(noisy[:, 0, 0])
-    for first in range(0, len(places), batch_size):
-        batch = places[first : first + batch_size]
-        windows = torch.stack([noisy[row, ..., start : start + canvas.width] for row, start in batch])
-        text = torch.stack([states[row] for row, _ in batch])
-        seen = conditions[first : first + len(batch)].to(noisy.device)
-        rescale = settings.guidance_rescale
-        predicted = guided_prediction(pipeline, windows, time, seen, text, states[-1], branches, rescale)
-        for (row, start), window in zip(batch, predicted, strict=True):
-            sums[row, ..., start : start + canvas.width] += weight * window
-            weights[row, start : start + canvas.width] += weight
-        if progress is not None:
-            progress.update(len(batch))
-    return sums / weights[:, None, None]
-
-
-def take_less_memory(pipeline: Pipeline, batch_size: int) -> int:
-    """The batch size to go on with after a GPU's memory has run out: half, or if it is 1 already, sliced attention.
-
-    Raises UserError if that is sliced already.
-    """
-    torch.cuda.empty_cache()
-    if batch_size > 1:
-        return batch_size // 2
-    if any(isinstance(one, SlicedAttnProcessor) for one in pipeline.unet.attn_processors.values()):
-        raise UserError("the device has too little memory for this model; pass --device cpu")
-    pipeline.enable_attention_slicing()
-    return 1
+        Raises UserError if that is sliced already.
+        """
+        torch.cuda.empty_cache()
+        if min(self.batch_size, windows) > 1:
+            self.batch_size = min(self.batch_size, windows) // 2
+            return
+        if any(isinstance(one, SlicedAttnProcessor) for one in self.pipeline.unet.attn_processors.values()):
+            raise UserError("the device has too little memory for this model; pass --device cpu")
+        self.pipeline.enable_attention_slicing()
 
 
 def branch_weights(settings: Settings, place: float) -> list[float]:
@@ -218,28 +219,27 @@ def branch_weights(settings: Settings, place: float) -> list[float]:
 
 
 def guided_prediction(
-    pipeline: Pipeline,
+    unet: UNet2DConditionModel,
     noisy: Tensor,
     time: Tensor,
     conditions: Tensor,
-    text: Tensor,
-    null: Tensor,
+    texts: tuple[Tensor, Tensor],
     weights: list[float],
     rescale: float = 0.0,
 ) -> Tensor:
     """The UNet's guided prediction (B, C, h, w), float32: the sum of its branches by their weights.
 
-    `noisy` and `conditions` are (B, C, h, w), `text` (B, tokens, width), `null` the states (tokens, width) of the
-    negative or empty text. The branches of `branch_weights` run as one batch, without those that don't count.
-    `rescale` takes the guided prediction's spread back to that of the first branch, wholly at 1.
+    `noisy` and `conditions` are (B, C, h, w), `texts` states: (B, tokens, width) of the instructions, and (tokens,
+    width) of the negative or empty one. The branches of `branch_weights` run as one batch, without those that don't
+    count. `rescale` takes the guided prediction's spread back to that of the first branch, wholly at 1.
     """
-    unet, nothing = pipeline.unet, null.expand_as(text)
-    branches = [(conditions, text), (conditions, nothing), (torch.zeros_like(conditions), nothing)]
+    text, uncond = texts[0], texts[1].expand_as(texts[0])
+    branches = [(conditions, text), (conditions, uncond), (torch.zeros_like(conditions), uncond)]
     counted = [(weight, *branch) for weight, branch in zip(weights, branches, strict=True) if weight]
-    inputs = [torch.cat([noisy, pictures], dim=1) for _, pictures, _ in counted]
-    states = torch.cat([texts for _, _, texts in counted])
-    predictions = unet(torch.cat(inputs).to(unet.dtype), time, encoder_hidden_states=states).sample.float()
-    predictions = predictions.chunk(len(counted))
+    inputs = torch.cat([torch.cat([noisy, images], dim=1) for _, images, _ in counted])  # (branches * B, 2 C, h, w)
+    states = torch.cat([states for _, _, states in counted])  # (branches * B, tokens, width)
+    predictions = unet(inputs.to(unet.dtype), time, encoder_hidden_states=states).sample.float()
+    predictions = predictions.chunk(len(counted))  # (B, C, h, w) each
     guided = sum(weight * prediction for (weight, _, _), prediction in zip(counted, predictions, strict=True))
     if rescale and len(counted) > 1:
         spread, wanted = (values.std(dim=(1, 2, 3), keepdim=True) for values in (guided, predictions[0]))

@@ -19,7 +19,12 @@ from riffusion.pairs.pair import PAIR_PICTURES
 from riffusion.pairs.picture_file import read_picture
 from riffusion.pairs.task_words import read_task
 from riffusion.pairs.tasks import Task, task_named
-from riffusion.phase import painted_stem, waveform_from_mel_amplitudes
+from riffusion.phase import (
+    change_from_mix_images,
+    stem_by_mask,
+    stem_from_image,
+    waveform_from_mel_amplitudes,
+)
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, max_value_from_exif
 from riffusion.util.errors import UserError
 
@@ -188,11 +193,12 @@ class ItemAudio:
 
     def stem(self, before: Image.Image, after: Image.Image, target: str) -> Tensor:
         """The stem (1, samples) that a picture paints; `before` is what a picture of the input is without any edit."""
-        mels, task = (self.item.mel(before), self.item.mel(after)), self.item.task
-        change = painted_stem(self.converter, self.backing, *mels, target, masking=task.takes_from_input).cpu()
-        return (
-            change if target == "stem" else torch.from_numpy(task.stem_of_change(self.backing.numpy(), change.numpy()))
-        )
+        backing, edited, task = self.backing, self.item.mel(after), self.item.task
+        if target == "mix":
+            change = change_from_mix_images(self.converter, backing, self.item.mel(before), edited).cpu()
+            return torch.from_numpy(task.stem_of_change(backing.numpy(), change.numpy()))
+        stem_of = stem_by_mask if task.takes_from_input else stem_from_image
+        return stem_of(self.converter, backing, edited).cpu()
 
     def painted(self, picture: Image.Image, target: str) -> PaintedItem:
         """What a model's picture of this `target` paints."""

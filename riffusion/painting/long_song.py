@@ -1,6 +1,7 @@
 """A model painting over a song of any length, in windows that are sampled together and sounded one after another."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from riffusion.diffusion.encode import latent_factor
-from riffusion.diffusion.sampling import Settings, decode, encode_images, reconstruct_images, sample
-from riffusion.diffusion.windows import Canvas, blend_scales, lay_windows
+from riffusion.diffusion.sampling import Denoiser, Settings, decode, encode_images, reconstruct_images
+from riffusion.diffusion.windows import Canvas, LevelBlend, tile
 from riffusion.image import mel_from_pixels, pixels_from_mel, shared_max_value
 from riffusion.pairs.tasks import Task
-from riffusion.phase import painted_stem
+from riffusion.phase import change_from_mix_images, stem_by_mask, stem_from_image
 from riffusion.spectrogram import SpectrogramConverter
 
 FADE_SECONDS = 0.03  # at both ends of what is painted, so that it neither begins nor ends with a click
@@ -52,17 +53,35 @@ class Region:
 
 
 @contextmanager
-def open_view(mono: Path, region: Region, painter: Painter) -> Iterator["View"]:
+def open_song(mono: Path, region: Region, painter: Painter) -> Iterator["TiledSong"]:
     """A song, mono at the model's sample rate, ready to be painted over in a region: its windows are encoded.
 
     Memory grows with the length only by the latents, a thousandth of the sound.
     """
     with soundfile.SoundFile(os.fsencode(mono)) as song:
-        yield View(song, region, painter)
+        yield TiledSong(song, region, painter)
 
 
-class View:
-    """A region of a song, and as much around it as makes a clip, through the windows of a model."""
+@dataclass(frozen=True)
+class Share:
+    """What is heard of a window, in samples of the region: it begins at `window`, and sounds from `start` to `end`."""
+
+    window: int
+    start: int
+    end: int
+
+    @property
+    def inside(self) -> slice:
+        """The same in samples of the window."""
+        return slice(self.start - self.window, self.end - self.window)
+
+    def overlap(self, later: "Share") -> slice:
+        """What a later window shares with this one before it sounds, in samples of this window."""
+        return slice(later.window - self.window, later.start - self.window)
+
+
+class TiledSong:
+    """A region of a song, and as much around it as makes a clip, through the overlapping windows of a model."""
 
     def __init__(self, song: soundfile.SoundFile, painted: Region, painter: Painter):
         self.song, self.painted, self.painter = song, painted, painter
@@ -70,20 +89,17 @@ class View:
         self.region = painted.grown(self.params.clip_samples, song.frames)
         factor = latent_factor(painter.pipeline.vae)
         frames = (self.region.end - self.region.start) // self.params.hop_length + 1
-        self.columns = lay_windows(-(-frames // factor), -(-self.params.num_frames // factor))
+        self.columns = tile(-(-frames // factor), -(-self.params.num_frames // factor))  # of latents
         self.frames: Canvas = self.columns.scaled(factor)
-        self.conditions, self.scales = self.encode()
+        self.conditions, self.max_values = self.encode()  # (windows, C, h, w), and (frames,)
 
     def paint(self, prompt: str, noises: list[str], settings: Settings) -> Tensor:
-        """Latents (answers, C, h, columns) of an answer for each name, which chooses its noise."""
-        painter, answers = self.painter, len(noises)
-        conditions, prompts = self.conditions.repeat(answers, 1, 1, 1), [prompt] * answers
-        with tqdm(
-            total=len(conditions) * settings.num_inference_steps, unit="step", desc="painting", disable=painter.quiet
-        ) as bar:
-            return sample(
-                painter.pipeline, conditions, prompts, noises, settings, self.columns, painter.batch_size, bar
-            )
+        """Latents (candidates, C, h, columns), one candidate for each name, which chooses its noise."""
+        painter, conditions = self.painter, self.conditions.repeat(len(noises), 1, 1, 1)
+        steps = len(conditions) * settings.num_inference_steps
+        with tqdm(total=steps, unit="step", desc="painting", disable=painter.quiet) as progress:
+            denoiser = Denoiser(painter.pipeline, settings, self.columns, painter.batch_size, progress)
+            return denoiser.sample(conditions, [prompt] * len(noises), noises)
 
     def stem(self, latents: Tensor, task: Task) -> Iterator[np.ndarray]:
         """The stem that latents (C, h, columns) show, as long as the song and silent outside the painted region.
@@ -92,15 +108,11 @@ class View:
         """
         yield from silence(self.region.start)
         place, rate = self.region.start, self.params.sample_rate
-        parts = self.sound(latents, task)
-        for part in tqdm(parts, total=len(self.frames.starts), desc="sound", unit="clip", disable=self.painter.quiet):
-            yield part[0] * envelope(place, part.shape[1], self.painted, rate)
-            place += part.shape[1]
+        parts, windows = self.sound(latents, task), len(self.frames.starts)
+        for part in tqdm(parts, total=windows, desc="sound", unit="clip", disable=self.painter.quiet):
+            yield part * envelope(place, len(part), self.painted, rate)
+            place += len(part)
         yield from silence(self.song.frames - place)
-
-    def windows(self, label: str) -> tqdm:
-        """The windows' first frames, counted on the way: in a long song they take a while."""
-        return tqdm(self.frames.starts, desc=label, unit="clip", disable=self.painter.quiet)
 
     def waveform(self, start_frame: int) -> Tensor:
         """The samples (1, samples) of a window, with silence after the region's end."""
@@ -113,60 +125,77 @@ class View:
     def encode(self) -> tuple[Tensor, np.ndarray]:
         """The windows' latents (windows, C, h, w), and the amplitude of black in every frame (frames,).
 
-        That goes over from each window's own to the next's, so that what two windows share looks the same in both.
+        That blends from each window's own to the next's, so that what two windows share looks the same in both. A
+        window is encoded as soon as all that overlap it are known.
         """
-        converter = self.painter.converter
-        peaks = []
-        for start in self.windows("reading"):
-            mel = converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
-            peaks.append(shared_max_value(mel))
-        scales = blend_scales(self.frames, peaks)
-        conditions = []
-        for start in self.windows("encoding"):
-            mel = converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
-            black = scales[start : start + self.frames.width]
-            level = np.divide(mel, black, out=np.zeros_like(mel), where=black > 0)
-            picture = Image.fromarray(pixels_from_mel(level, 1.0, self.params.power_for_image)[0])
-            conditions.append(encode_images(self.painter.pipeline, [picture]))
-        return torch.cat(conditions), scales
+        width, conditions, blend = self.frames.width, [], LevelBlend(self.frames)
+        waiting: deque[tuple[int, np.ndarray]] = deque()  # first frames and mel amplitudes (1, bands, width)
+        followers = [*self.frames.starts[1:], self.frames.total]
+        starts = tqdm(self.frames.starts, desc="encoding", unit="clip", disable=self.painter.quiet)
+        for start, following in zip(starts, followers, strict=True):
+            mel = self.painter.converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
+            blend.add(start, shared_max_value(mel))
+            waiting.append((start, mel))
+            while waiting and waiting[0][0] + width <= following:
+                first, mel = waiting.popleft()
+                conditions.append(self.encode_window(mel, blend.levels(first, first + width)))
+        return torch.cat(conditions), blend.levels()
+
+    def encode_window(self, mel: np.ndarray, max_values: np.ndarray) -> Tensor:
+        """The latents (1, C, h, w) of mel amplitudes (1, bands, width), with the amplitude of black (width,)."""
+        level = np.divide(mel, max_values, out=np.zeros_like(mel), where=max_values > 0)
+        pixels = pixels_from_mel(level, 1.0, self.params.power_for_image)[0]  # (bands, width)
+        return encode_images(self.painter.pipeline, [Image.fromarray(pixels)])
+
+    def shares(self) -> list[Share]:
+        """What is heard of every window: up to the middle of its overlap with the next one."""
+        hop, samples = self.params.hop_length, self.region.end - self.region.start
+        seams = [min(seam * hop, samples) for seam in self.frames.seams()[:-1]] + [samples]
+        starts = [start * hop for start in self.frames.starts]
+        return [Share(*each) for each in zip(starts, seams[:-1], seams[1:], strict=True)]
 
     def sound(self, latents: Tensor, task: Task) -> Iterator[np.ndarray]:
-        """What was painted, window by window: float32 (1, samples), one after another up to the region's end.
+        """What was painted, window by window: float32 (samples,), one after another up to the region's end.
 
         Each window sounds from the middle of what it shares with the one before; up to there it continues that
         one's stem. `latents` are (C, h, columns).
         """
-        painter, hop = self.painter, self.params.hop_length
-        joints = [min(joint * hop, self.region.end - self.region.start) for joint in self.frames.joints()]
-        joints[-1] = self.region.end - self.region.start
-        change = torch.zeros(1, 0)  # what the window before painted, from its own start on
-        for number, (start, column) in enumerate(zip(self.frames.starts, self.columns.starts, strict=True)):
-            waveform = self.waveform(start)
-            black = self.scales[start : start + self.frames.width]
-            after = self.mel(latents[None, ..., column : column + self.columns.width], black)
-            before = after
-            if painter.target == "mix":
-                unedited = self.conditions[number : number + 1] * painter.pipeline.vae.config.scaling_factor
-                before = self.mel(unedited, black)
-            prior = None
-            if number:
-                passed = (start - self.frames.starts[number - 1]) * hop
-                prior = change[:, passed : passed + joints[number] - start * hop]
-            change = painted_stem(
-                painter.converter, waveform, before, after, painter.target, prior, task.takes_from_input
-            ).cpu()
-            share = slice(joints[number] - start * hop, joints[number + 1] - start * hop)
-            part = change[:, share].numpy()
-            if painter.target == "mix":
-                part = task.stem_of_change(waveform[:, share].numpy(), part)
-            missing = joints[number + 1] - joints[number] - part.shape[1]  # less than a frame, after the last one
-            yield np.pad(part, ((0, 0), (0, missing)))
+        before: tuple[Share, Tensor] | None = None  # the last window's, with all that is painted in it
+        for number, share in enumerate(self.shares()):
+            waveform = self.waveform(self.frames.starts[number])  # (1, samples)
+            prior = None if before is None else before[1][:, before[0].overlap(share)]
+            column = self.columns.starts[number]
+            shown = latents[None, ..., column : column + self.columns.width]  # (1, C, h, w)
+            painted = self.painted_in(number, waveform, shown, prior, task)  # (1, samples)
+            before = share, painted
+            part = painted[:, share.inside].numpy()
+            if self.painter.target == "mix":
+                part = task.stem_of_change(waveform[:, share.inside].numpy(), part)
+            yield np.pad(part[0], (0, share.end - share.start - part.shape[1]))  # less than a frame, after the last one
 
-    def mel(self, latents: Tensor, black: np.ndarray) -> Tensor:
-        """Mel amplitudes (1, bands, frames) of what latents (1, C, h, w) show."""
+    def painted_in(self, number: int, waveform: Tensor, latents: Tensor, prior: Tensor | None, task: Task) -> Tensor:
+        """What latents (1, C, h, w) paint in a window's waveform (1, samples): the stem, or the change of the mix.
+
+        `prior` (1, fewer samples) is how it begins, as the window before has it.
+        """
+        start, converter = self.frames.starts[number], self.painter.converter
+        max_values = self.max_values[start : start + self.frames.width]
+        edited = self.mel(latents, max_values)  # (1, bands, width)
+        if self.painter.target == "mix":
+            original = self.mel(self.condition(number), max_values)
+            return change_from_mix_images(converter, waveform, original, edited, prior).cpu()
+        stem_of = stem_by_mask if task.takes_from_input else stem_from_image
+        return stem_of(converter, waveform, edited, prior).cpu()
+
+    def condition(self, number: int) -> Tensor:
+        """The latents (1, C, h, w) of a window as it is, scaled as the model's own are."""
+        return self.conditions[number : number + 1] * self.painter.pipeline.vae.config.scaling_factor
+
+    def mel(self, latents: Tensor, max_values: np.ndarray) -> Tensor:
+        """Mel amplitudes (1, bands, frames) that latents (1, C, h, w) show, with the amplitude of black (frames,)."""
         pixels = decode(self.painter.pipeline, latents)
         pixels = pixels[:, : self.params.num_frequencies, : self.frames.width]
-        return torch.from_numpy(mel_from_pixels(pixels, 1.0, self.params.power_for_image) * black)
+        return torch.from_numpy(mel_from_pixels(pixels, 1.0, self.params.power_for_image) * max_values)
 
 
 def silence(samples: int) -> Iterator[np.ndarray]:

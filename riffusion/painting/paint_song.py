@@ -12,7 +12,7 @@ from PIL import Image
 
 from riffusion import audio
 from riffusion.painting.jobs import SongJob
-from riffusion.painting.long_song import Painter, Region, open_view
+from riffusion.painting.long_song import Painter, Region, open_song
 from riffusion.painting.mixing import Layers, Mixed, Placement, mix_song
 from riffusion.painting.options import PaintOptions
 from riffusion.painting.results import working_folder
@@ -65,13 +65,13 @@ def paint_candidates(painting: SongPainting) -> tuple[list[Candidate], dict[str,
     job, options, scratch = painting.job, painting.options, painting.mono.parent
     candidates: list[Candidate] = []
     pictures: dict[str, Image.Image] = {}
-    with open_view(painting.mono, painting.region, painting.painter) as view:
+    with open_song(painting.mono, painting.region, painting.painter) as song:
         for attempts in plan_rounds(job.settings, options.num_candidates, options.retries):
             noises = [attempt.noise_name(job.song.name) for attempt in attempts]
-            painted = view.paint(job.prompt, noises, attempts[0].settings)
+            painted = song.paint(job.prompt, noises, attempts[0].settings)
             for attempt, latents in zip(attempts, painted, strict=True):
                 folder = files.make_folder(scratch / str(attempt.number))
-                overview, mixed = mix_candidate(painting, view.stem(latents, job.task), folder)
+                overview, mixed = mix_candidate(painting, song.stem(latents, job.task), folder)
                 candidates.append(measured_candidate(painting, attempt, overview, mixed))
                 keep_best(candidates, scratch)
                 pictures = overview.pictures() if best(candidates) is candidates[-1] else pictures

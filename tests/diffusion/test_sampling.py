@@ -7,12 +7,12 @@ import torch
 from diffusers.models.attention_processor import SlicedAttnProcessor
 
 from riffusion.diffusion import model
-from riffusion.diffusion.sampling import Settings, branch_weights, guided_prediction, sample, sample_generator
+from riffusion.diffusion.sampling import Denoiser, Settings, branch_weights, guided_prediction, sample_generator
 from riffusion.diffusion.schedulers import SCHEDULERS
-from riffusion.diffusion.windows import lay_windows
+from riffusion.diffusion.windows import tile
 from riffusion.util.errors import UserError
 
-CANVAS = lay_windows(20, 8)
+CANVAS = tile(20, 8)
 SETTINGS = Settings(guidance_scale=3.0, image_guidance_scale=1.5, num_inference_steps=4, seed=0)
 
 
@@ -30,9 +30,8 @@ def paint(pipeline, settings: Settings, names: tuple[str, ...] = ("a",), batch_s
     conditions = torch.randn(len(CANVAS.starts), 4, 16, CANVAS.width, generator=torch.Generator().manual_seed(1))
     rows = []
     hook = pipeline.unet.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
-    latents = sample(
-        pipeline, conditions.repeat(len(names), 1, 1, 1), [prompt] * len(names), names, settings, CANVAS, batch_size
-    )
+    denoiser = Denoiser(pipeline, settings, CANVAS, batch_size)
+    latents = denoiser.sample(conditions.repeat(len(names), 1, 1, 1), [prompt] * len(names), list(names))
     hook.remove()
     return latents.numpy(), rows
 
@@ -66,7 +65,7 @@ def test_rescaled_guidance_has_the_spread_of_the_first_branch(pipeline):
 
     def spread(weights: list[float], rescale: float) -> torch.Tensor:
         with torch.no_grad():
-            args = (pipeline, noisy, torch.tensor(500), condition, states[:2], states[2], weights, rescale)
+            args = (pipeline.unet, noisy, torch.tensor(500), condition, (states[:2], states[2]), weights, rescale)
             return guided_prediction(*args).std(dim=(1, 2, 3))
 
     branches = branch_weights(replace(SETTINGS, guidance_scale=9.0), 0)
