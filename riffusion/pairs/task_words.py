@@ -24,20 +24,16 @@ The words are in prompts/task_words.json, where more can be added.
 """
 
 import functools
-import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from enum import Enum
 
-from riffusion.pairs.tasks import ADD, KEEP, TASKS, Task, task_named
+from riffusion.pairs.lexicon import Verb, base, has_part, is_hearing, is_part, is_past, singular, verb_of, words
+from riffusion.pairs.noun_phrases import Article, Noun, Phrase, noun_phrase
+from riffusion.pairs.tasks import ADD, EXTRACT, KEEP, REMOVE, TASKS, Task
 
-WORDS = Path(__file__).resolve().parents[2] / "prompts" / "task_words.json"
-TAKING = tuple(task.name for task in TASKS if task.takes_from_input)
-PARTS = (
-    "part",
-    "parts",
-    "described",
-)  # one in the singular, in the plural, and one with words that tell it from others
+NO_VERB = "no verb is recognised in it"
 REWRITTEN = (
     (r"[’`´]", "'"),
     (r"\b(do|does|did|should|would|could|ca|wo)n['o]?t\b", r"\1 not"),
@@ -62,139 +58,147 @@ class Reading:
     warning: str = ""
 
 
+class Hint(Enum):
+    """What a clause says where that is no task by itself; other clauses decide what becomes of it."""
+
+    NOTHING = "nothing that matters"
+    CHANGE = "change"  # a part is to sound otherwise
+    ABSENT = "no drums"
+    WITHOUT = "the same without the drums"
+    MUST_GO = "must go"  # said of a part in another clause
+    ONLY_BARE = "only drums"
+    DROP_BAND = "lose the band"
+    DROP_REST = "mute the rest"
+    KEEP_PART = "keep the drums"
+    NOTHING_ELSE = "nothing else"
+    NOT = "don't ..."
+    NO = "no ..."  # of something that is no part
+    THE_PART = "the drums"
+    PARTS = "drums"
+    NEW_PART = "a drum beat"
+    A_PART = "something with drums"
+    WISH = "I'd love a drum beat"
+
+
+Kind = Task | Hint
+
+
 @dataclass(frozen=True)
-class _Phrase:
-    """A noun phrase at the beginning of some words: its kind, and how many of them it takes up."""
+class Clause:
+    """A clause's words: those that open it, and the others from the verb or the noun on."""
 
-    article: str  # "the", "a", "bare", "it" (a pronoun) or ""
-    noun: str  # "part", "parts", "rest", "whole", "nothing", "property", "unknown" or ""
-    length: int
+    words: list[str]
+    opened: list[str]
+    rest: list[str]
+    part_before: bool  # that "it" may stand for
 
-    @property
-    def is_known(self) -> bool:
-        """Whether it speaks of a part that is there."""
-        return self.article in ("the", "bare") and self.noun in PARTS
+    @functools.cached_property
+    def heard(self) -> list[str]:
+        """What is to be heard: the words after a verb of hearing, or all after the openers."""
+        return skip_hearing(self.rest)
 
 
 def read_task(prompt: str) -> Task:
-    """The task that an instruction asks for; "add" in doubt."""
+    """The task that an instruction asks for; `ADD` in doubt."""
     return read_instruction(prompt).task
 
 
 @functools.lru_cache(maxsize=4096)
 def read_instruction(prompt: str) -> Reading:
     """The task that an instruction asks for, with a warning if that isn't sure. The module says by which rules."""
-    said: list[str] = []
-    part_before = False  # that "it" may stand for
-    for clause in _clauses(prompt):
-        said.append(_read_clause(clause, part_before))
-        part_before |= any(_is_part(word) for word in clause)
-    return _decide(said)
+    said: list[Kind] = []
+    part_before = False
+    for clause in clauses(prompt):
+        said.append(read_clause(clause, part_before))
+        part_before |= has_part(clause)
+    return decide(said)
 
 
-def _decide(said: list[str]) -> Reading:
-    """One task from what all clauses say."""
-    found = {kind for kind in said if kind in ("add", "change", *TAKING)}
-    new = {"new part", "asked"} & {*said}
-    if "only bare" in said:  # so begin "just strings and a harp" and "female singer only, no choir"
-        found.add("add" if new or {"a part", "absent", "no", "not"} & {*said} else "extract")
-    if "drop band" in said:  # which is the rest beside "keep the singer"
-        found.add("extract" if "keep part" in said else "remove")
-    if "drop rest" in said and {"keep part", "the part", "parts", "extract", "only bare"} & {*said}:
-        found = (found - {"remove"}) | {"extract"}
-    elif "must go" in said and {"the part", "parts"} & {*said} and not found:
-        found = {"remove"}
-    elif "nothing else" in said and {"the part", "parts"} & {*said} and not found:
-        found = {"extract"}
-    if {"absent", "without"} & {*said} and "extract" not in found:
-        found.add("remove")
-    first = next((kind for kind in said if kind), "")
-    lacks = ("absent" in said and new) or ("without" in said and "asked" in said)
-    described = "absent" in said and "parts" in said[: said.index("absent")]  # "strings, no brass"
-    if first in ("a part", "new part", "asked") or lacks or described:
-        found.add("add")
-    if len(found) > 1:
-        return Reading(ADD, f"it asks for several things ({', '.join(sorted(found))})")
-    if found == {"change"}:
-        return Reading(ADD, "parts can be added, removed or extracted, but not changed")
-    if found:
-        return Reading(task_named(min(found)), "" if found != {"add"} or {"add", "asked"} & {*said} else NO_VERB)
-    if {"keep", "not", "keep part"} & {*said} and not new:
-        return Reading(KEEP)
-    return Reading(ADD, "" if "asked" in said else NO_VERB)
-
-
-NO_VERB = "no verb is recognised in it"
-
-
-def _clauses(prompt: str) -> list[list[str]]:
+def clauses(prompt: str) -> list[list[str]]:
     """The words of each clause, in lower case and without contractions."""
     text = prompt.lower()
-    for pattern, words in REWRITTEN:
-        text = re.sub(pattern, words, text)
-    clauses: list[list[str]] = [[]]
+    for pattern, replacement in REWRITTEN:
+        text = re.sub(pattern, replacement, text)
+    found: list[list[str]] = [[]]
     for token in re.findall(r"[\w']+(?:-[\w']+)*|[^\w\s()\"“”]|\n", text):
-        if token in _words("conjunctions") or not re.match(r"\w|'", token):
-            clauses.append([])
+        if token in words().conjunctions or not re.match(r"\w|'", token):
+            found.append([])
         else:
-            clauses[-1].append(token)
-    return [clause for clause in clauses if clause]
+            found[-1].append(token)
+    return [clause for clause in found if clause]
 
 
-def _read_clause(clause: list[str], part_before: bool) -> str:
-    """What a clause says: a task, or "absent", "keep part", "drop rest", "change", "not", "a part", "the part", ""."""
-    opened, rest = _skip_openers(clause)
-    if clause[-2:] == ["must", "go"]:
-        return _read_state(rest) or "must go"
-    if not rest:
-        return ""
-    if "not" in opened:
-        return _read_negated(opened, rest)
-    for rule in (_read_without, _read_except, _read_versions):
-        if kind := rule(rest):
-            return kind
-    heard = _skip_hearing(rest)
-    before = [*opened, *rest[: len(rest) - len(heard)]]
-    if "only" in before and not {"you", "like"} & {*before[before.index("only") + 1 :][:1]} and not _verb(heard):
-        phrase = _noun_phrase(heard)
-        if phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown"):
-            return "only bare" if phrase.article == "bare" else "extract"
-    if heard != rest and heard[:1] == ["the"] and (heard[1:2] in (["isolated"], ["soloed"]) or _is_stem(heard)):
-        return "extract"
-    if rest[0] == "no":
-        words = [word for word in rest[1:] if word != "more"]
-        phrase = _noun_phrase(words)
-        if phrase.noun in PARTS:
-            after = words[phrase.length :]
-            return "" if "yet" in after or any(_is_part(word) for word in after) else "absent"
-        if phrase.noun == "rest":
-            return "nothing else"
-        return "keep" if rest[1:2] and _singular(rest[1]) in ("change", "edit", "alteration", "modification") else "no"
-    purpose = {"i", "we", "i'd", "i'll"} & {*opened} and not {"you", "mind"} & {*opened}
-    if kind := _read_verb(rest, part_before):
-        return "" if purpose and kind == "add" and rest[0] not in ("add",) else kind
-    return _read_state(_skip_hearing(rest)) or _read_nouns(clause, rest)
+def decide(said: list[Kind]) -> Reading:
+    """One task from what all clauses say."""
+    found = asked_of_all(said)
+    if len(found) > 1:
+        several = sorted(kind.name if isinstance(kind, Task) else str(kind.value) for kind in found)
+        return Reading(ADD, f"it asks for several things ({', '.join(several)})")
+    if found == {Hint.CHANGE}:
+        return Reading(ADD, "parts can be added, removed or extracted, but not changed")
+    for task in TASKS:
+        if task in found:
+            return Reading(task, NO_VERB if task == ADD and not {ADD, Hint.WISH} & {*said} else "")
+    if {KEEP, Hint.NOT, Hint.KEEP_PART} & {*said} and not {Hint.NEW_PART, Hint.WISH} & {*said}:
+        return Reading(KEEP)
+    return Reading(ADD, "" if Hint.WISH in said else NO_VERB)
 
 
-def _is_stem(words: list[str]) -> bool:
-    """Whether some words are "the vocal stem" and nothing more."""
-    phrase = _noun_phrase(words)
-    return phrase.is_known and _singular(words[phrase.length - 1]) == "stem"
+def asked_of_all(said: list[Kind]) -> set[Kind]:
+    """The tasks that are about a part, and `Hint.CHANGE`, that all clauses together ask for."""
+    told = {*said}
+    found: set[Kind] = {kind for kind in told if kind is Hint.CHANGE or (isinstance(kind, Task) and kind.has_stem)}
+    if Hint.ONLY_BARE in told:  # so begin "just strings and a harp" and "female singer only, no choir"
+        describes = {Hint.NEW_PART, Hint.WISH, Hint.A_PART, Hint.ABSENT, Hint.NO, Hint.NOT} & told
+        found.add(ADD if describes else EXTRACT)
+    if Hint.DROP_BAND in told:  # which is the rest beside "keep the singer"
+        found.add(EXTRACT if Hint.KEEP_PART in told else REMOVE)
+    found = said_of_the_rest(found, told)
+    if {Hint.ABSENT, Hint.WITHOUT} & told and EXTRACT not in found:
+        found.add(REMOVE)
+    if speaks_of_new_part(said):
+        found.add(ADD)
+    return found
 
 
-def _skip_openers(clause: list[str]) -> tuple[list[str], list[str]]:
+def said_of_the_rest(found: set[Kind], told: set[Kind]) -> set[Kind]:
+    """What is asked for where one clause names a part, and another says what becomes of it or of the rest."""
+    named = {Hint.THE_PART, Hint.PARTS} & told
+    if Hint.DROP_REST in told and (named or {Hint.KEEP_PART, EXTRACT, Hint.ONLY_BARE} & told):
+        return (found - {REMOVE}) | {EXTRACT}
+    if Hint.MUST_GO in told and named and not found:
+        return {REMOVE}
+    if Hint.NOTHING_ELSE in told and named and not found:
+        return {EXTRACT}
+    return found
+
+
+def speaks_of_new_part(said: list[Kind]) -> bool:
+    """Whether an instruction begins with a new part, wishes for one, or describes one by what it isn't."""
+    first = next((kind for kind in said if kind is not Hint.NOTHING), Hint.NOTHING)
+    if first in (Hint.A_PART, Hint.NEW_PART, Hint.WISH):
+        return True
+    if Hint.ABSENT in said:
+        described = Hint.PARTS in said[: said.index(Hint.ABSENT)]  # "strings, no brass"
+        if described or Hint.NEW_PART in said or Hint.WISH in said:
+            return True
+    return Hint.WITHOUT in said and Hint.WISH in said
+
+
+def read_clause(some: list[str], part_before: bool) -> Kind:
+    """What a clause says: by the first rule that has something to say."""
+    clause = Clause(some, *skip_openers(some), part_before)
+    return next((kind for rule in RULES if (kind := rule(clause)) is not None), Hint.NOTHING)
+
+
+def skip_openers(clause: list[str]) -> tuple[list[str], list[str]]:
     """A clause's opening words, and the others from the verb or the noun on."""
-    openers, place = _words("openers") | {"not", "only"}, 0
+    openers, place = words().openers | {"not", "only"}, 0
     while place < len(clause):
-        word, after = clause[place], clause[place + 1 :]
-        if (
-            word in _words("places")
-            and after[:1]
-            and after[0] in _words("definite")
-            and set(after[1:2]) <= _words("whole")
-        ):
-            place += 1 + len(after[:2])
-        elif (_verb(clause[place:]) or ("",))[0] in TAKING:
+        word, verb = clause[place], verb_of(clause[place:])
+        if skipped := words_of_place(clause[place:]):
+            place += skipped
+        elif verb and verb.takes:
             break
         elif word in openers or (word.endswith("ly") and len(word) > 3):
             place += 1
@@ -203,377 +207,357 @@ def _skip_openers(clause: list[str]) -> tuple[list[str], list[str]]:
     return clause[:place], clause[place:]
 
 
-def _skip_hearing(words: list[str]) -> list[str]:
+def words_of_place(some: list[str]) -> int:
+    """How many words "in this song" and the like take up at the beginning of some words; 0 if they aren't there."""
+    of_place = some[0] in words().places and bool(some[1:2]) and some[1] in words().definite
+    return len(some[:3]) if of_place and {*some[2:3]} <= words().whole else 0
+
+
+def skip_hearing(some: list[str]) -> list[str]:
     """The words after a verb of giving and hearing, "me" and "only"."""
     place = 0
-    while place < len(words) and (_base(words[place]) in _words("hear") or words[place] in ("me", "us", "only", "to")):
+    while place < len(some) and (is_hearing(some[place]) or some[place] in ("me", "us", "only", "to")):
         place += 1
-    return words[place:]
+    return some[place:]
 
 
-def _read_negated(opened: list[str], rest: list[str]) -> str:
-    wished = {"want", "like", "need", "love"} & {*opened} and "you" not in opened[opened.index("not") :]
-    if wished or _base(rest[0]) in ("want", "need", "include"):
-        heard = _skip_hearing(rest)
-        phrase = _noun_phrase(heard)
-        if phrase.is_known and not _read_state(heard):
-            return "absent"
-    return "not"
-
-
-def _read_without(rest: list[str]) -> str:
-    """ "The same without the drums", "minus the vocals", "the voice without the rest"."""
-    place = next((place for place, word in enumerate(rest) if word in _words("without")), None)
-    if place is None:
-        return ""
-    before, without = rest[:place], _noun_phrase(rest[place + 1 :])
-    if place + 1 < len(rest) and _verb(rest[place + 1 :]):
-        return "" if before else "not"  # without removing
-    neutral = (
-        _words("whole")
-        | _words("hear")
-        | _words("versions")
-        | _words("openers")
-        | _words("definite")
-        | {"sound", "a", "do"}
-    )
-    if without.noun == "rest" or (
-        {"music", "instruments", "band"} & {*rest[place + 1 :]} and _noun_phrase(before).is_known
-    ):
-        return "extract" if _noun_phrase(_skip_hearing(before)).is_known else "drop rest"
-    heard = all(word in neutral or _base(word) in _words("hear") for word in before)
-    known = without.noun in PARTS or (without.article == "the" and without.noun == "unknown")
-    return "without" if heard and known and without.article != "a" else ""
-
-
-def _read_except(rest: list[str]) -> str:
-    """ "Everything but the drums" leaves them out, "mute everything but the drums" leaves them alone."""
-    if "except" not in rest:
-        return ""
-    place = rest.index("except")
-    if not _noun_phrase([word for word in rest[place + 1 :] if word != "for"]).is_known:
-        return ""
-    verb = _verb(rest)
-    taken = verb[0] if verb else ""
-    if any(word in _words("remove", "states") or word in ("removed", "muted") for word in rest[:place]):
-        taken = "remove"
-    everything = {"everything", "all", "anything", "instruments", "music", "other", "every", "song", "track"} & {
-        *rest[:place]
-    }
-    if "nothing" in rest[:place] or (everything and taken == "remove"):
-        return "extract"
-    return "remove" if everything and taken in ("", "keep", "extract", "add", "change") else ""
-
-
-def _read_versions(rest: list[str]) -> str:
-    """An instrumental or karaoke version, an a cappella, a drum-free or drumless one, and nothing more than that."""
-    words = [
-        word for word in _skip_hearing(rest) if word not in ("into", "proper", "full", "clean", "pure", "completely")
-    ]
-    words = words[1:] if words and words[0] in _words("definite") | _words("indefinite") else words
-    while words and words[0] in _words("whole") - {"one"} and len(words) > 1:
-        words = words[1:]
-    words = [word for word in words if word not in ("into", "a", "an", "the")]
-    if not words or not all(
-        word in _words("versions") or word in _words("definite") for word in words[1 + (words[1:2] == ["free"]) :]
-    ):
-        return ""
-    word = words[0]
-    if word == "acappella":
-        return "extract"
-    free = re.fullmatch(r"(\w+)(?:-free|-less|less)", word)
-    if word in ("instrumental", "karaoke") or (free and _is_part(free[1])):
-        return "remove"
-    return "remove" if words[1:2] == ["free"] and _is_part(word) else ""
-
-
-def _read_verb(rest: list[str], part_before: bool) -> str:
-    """What a clause's first word says, if that is a verb with a fitting object."""
-    task, doubtful, length, typo = _verb(rest) or ("", False, 1, False)
-    phrase = _noun_phrase(rest[length:])
-    after = rest[length + phrase.length :]
-    around = _verb([rest[0], *after[:1]]) if length == 1 and after else None
-    if around and around[2] == 2 and _is_particle(after):
-        task, doubtful, typo, after = around[0], False, around[3], after[1:]
-    if not task or _forms().get(rest[0], ("", ""))[1] == "past":
-        return ""
-    if task in ("remove", "change") and ("to", "only") in zip(rest, rest[1:], strict=False):
-        phrase = _noun_phrase(rest[rest.index("only") + 1 :])
-        return "extract" if phrase.article == "the" and phrase.noun in PARTS else "change"
-    if task == "extract" or task == "remove":
-        return _read_taking(task, doubtful, typo, phrase, after, rest, part_before)
-    if task == "change":
-        return _read_state(_skip_hearing(rest)) or ("keep" if phrase.noun == "nothing" else "change")
-    if task == "keep":
-        return _read_keeping(phrase, after, rest)
-    if phrase.noun == "nothing":
-        return "nothing else" if "else" in rest else "keep"
-    return _read_state(_skip_hearing(rest)) or "add"
-
-
-def _is_particle(words: list[str]) -> bool:
-    """Whether the first word belongs to a verb before it: "drop the bass in", and not "in a low register"."""
-    if words[0] in ("in", "on"):
-        return {*words[1:2]} <= _words("placed")
-    return words[0] not in ("up", "down") or words[1:2] != ["in"]
-
-
-def _read_taking(
-    task: str, doubtful: bool, typo: bool, phrase: _Phrase, after: list[str], rest: list[str], part_before: bool
-) -> str:
-    """Whether a verb that takes away governs a part."""
-    if phrase.noun == "rest":
-        return "drop rest" if task == "remove" else ""
-    if phrase.noun == "nothing":
-        return "keep"
-    after = after[1:] if after[:1] == ["down"] and after[1:] else after
-    partly = bool(after) and (
-        after[0] in _words("partly") or (after[0] == "by" and re.match(r"\d|half", " ".join(after[1:])))
-    )
-    if partly and (doubtful or "down" in rest or {"bit", "little", "slightly"} & {*after}):
-        return "change"
-    if phrase.article == "it":
-        return task if part_before and not (doubtful and after) else ""
-    band = phrase.article == "the" and {*rest[: len(rest) - len(after)]} & _words("band")
-    if task == "remove" and band and not typo:
-        return "drop band" if phrase.noun in PARTS else "drop rest"
-    if not doubtful and not typo:
-        told = phrase.noun == "unknown" and not _names_new_part(after)
-        fits = phrase.is_known or (phrase.article == "the" and told)
-        return task if fits or (phrase.article == "a" and phrase.noun in PARTS and rest[1] != "more") else ""
-    placed = bool(after) and (after[0] in _words("placing") or (after[0] == "in" and {*after[1:2]} <= _words("placed")))
-    if doubtful and placed:
-        return ""
-    bare = phrase.article == "bare" and (phrase.noun == "parts" or not doubtful) and phrase.length <= 2
-    bare &= task == "remove" or not doubtful or after[:1] == ["from"]
-    return task if (phrase.article == "the" and phrase.is_known) or bare else ""
-
-
-def _names_new_part(words: list[str]) -> bool:
-    """Whether some words speak of "a part": "with a ukulele"."""
-    return bool({*words} & _words("indefinite")) and any(_is_part(word) for word in words)
-
-
-def _read_keeping(phrase: _Phrase, after: list[str], rest: list[str]) -> str:
-    """ "Keep the drums", "keep it as it is", "keep only the drums", "leave the drums alone"."""
-    if "only" not in rest and _names_new_part(after):
-        return "asked"
-    if "only" in rest[1:3] and _noun_phrase(_skip_hearing(rest)).article != "a":
-        return "extract" if _noun_phrase(_skip_hearing(rest)).noun in (*PARTS, "unknown") else ""
-    if phrase.is_known and _base(rest[0]) != "leave" and after[:1] in (["alone"], ["only"]):
-        return "extract"
-    if phrase.noun in ("rest", "nothing"):
-        return "nothing else"
-    if phrase.noun in (*PARTS, "unknown") and phrase.article == "the":
-        return "keep part"
-    return "keep" if phrase.noun == "whole" or phrase.article == "it" else ("keep part" if phrase.is_known else "")
-
-
-def _read_state(words: list[str]) -> str:
-    """ "The drums out", "vocals removed", "the bass must go", "the vocals only"."""
-    phrase = _noun_phrase(words)
-    after = words[phrase.length :]
-    if not (phrase.is_known or (phrase.article == "the" and phrase.noun == "unknown")):
-        return ""
-    if phrase.article == "the" and words[-2:] == ["must", "go"]:
-        return "remove"
-    while after and (after[0] in _words("auxiliaries") or (after[0].endswith("ly") and after[0] != "only")):
-        after = after[1:]
-    if not after or (phrase.article == "bare" and phrase.noun != "parts" and after[0] == "alone"):
-        return ""
-    if phrase.article == "bare" and phrase.noun == "described" and after[0] != "only":
-        return ""
-    if not _is_part(words[phrase.length - 1]) and after[0] in ("out", "off", "away", "go"):
-        return ""  # "the drums drop out"
-    somewhere = after[1:2] in (["in"], ["on"]) and (phrase.article == "bare" or after[0] == "only")
-    tail = _words("versions") | {"completely", "away", "at", "entirely", "altogether"}
-    if after[1:2] in (["of"], ["from"]):  # "out of the song", and not "out of tune"
-        somewhere |= _noun_phrase(after[2:]).noun != "whole" and after[2:3] not in (["here"], ["there"])
-    ends = len(after) == 1 or (after[1] in tail and not somewhere)
-    for task in TAKING:
-        if after[0] in _words(task, "states") and ends:
-            return "only bare" if after[0] == "only" and phrase.article == "bare" else task
-        verb = _verb(after)
-        if verb and verb[0] == task and _forms().get(after[0], ("", ""))[1] == "past":
-            return task
-    return ""
-
-
-def _read_nouns(clause: list[str], rest: list[str]) -> str:
-    """What a clause without a verb of a task is about: a new part or one that is there, and sometimes no change."""
-    if {"unchanged", "untouched", "intact", "unaltered"} & {*clause} or re.search(
-        r"\bas (it )?is\b|^same as (before|now|it was|the original)|(stay|remain|be|keep\w*) (exactly )?the same",
-        " ".join(clause),
-    ):
-        return "keep"
-    phrase = _noun_phrase(rest)
-    if rest[0] == "nothing":
-        said_only = all(word in _words("stops") or word in _words("openers") for word in rest[1:])
-        return "nothing else" if "else" in rest else "keep" if said_only else ""
-    if rest[0] in _words("without"):
-        return ""
-    known = any(_is_part(word) for word in clause)
-    if phrase.article == "the" and phrase.noun != "whole":
-        return "the part"
-    if {*clause} & _words("add", "signs") and {*clause} & _words("indefinite"):
-        return "asked"
-    if phrase.is_known and phrase.noun == "parts" and phrase.length == len(rest):
-        return "parts"
-    if phrase.article == "a" and phrase.noun in PARTS:
-        return "new part"
-    return "a part" if known or phrase.article == "a" else ""
-
-
-def _noun_phrase(words: list[str]) -> _Phrase:
-    """The noun phrase that some words begin with."""
-    if words[:1] and words[0] in _words("pronouns") and (len(words) == 1 or words[1] in _words("stops")):
-        return _Phrase("it", "whole" if words[0] == "it" else "", 1)
-    place, article = 0, "bare"
-    while place < len(words) and words[place] in _words("definite") | _words("indefinite") | _words("quantifiers") | {
-        "only"
-    }:
-        word = words[place]
-        article = (
-            "the" if word in _words("definite") or (article == "the" and word in _words("quantifiers")) else article
-        )
-        article = "a" if word in _words("indefinite") and article != "the" else article
-        place += 1
-    first = place
-    while place < len(words) and not _ends_phrase(words, first, place):
-        place += 1
-    nouns = words[first:place]
-    if not nouns:
-        alone = words[:1] and (words[0] in _words("pronouns") or words[0] in ("this", "all"))
-        length = 1 if alone else first
-        noun = "whole" if words[:1] in (["this"], ["it"], ["all"]) else ""
-        return _Phrase("it" if alone else "", noun, length)
-    return _Phrase(article, _noun_kind(nouns), place)
-
-
-def _ends_phrase(words: list[str], first: int, place: int) -> bool:
-    """Whether a word can't belong to the noun phrase that began at `first`; participles follow a noun."""
-    word = words[place]
-    past = _forms().get(word, ("", ""))[1] == "past"
-    if place > first and (word in _words("participles") or past or (word.endswith("ing") and not _is_part(word))):
-        return any(_is_part(earlier) for earlier in words[first:place])
-    return word in _words("stops") or word in _words("without")
-
-
-def _noun_kind(nouns: list[str]) -> str:
-    nouns = [word for word in nouns if not word.endswith("ly")] or nouns
-    head = nouns[-1]
-    if "nothing" in nouns or nouns[0] == "no":
-        return "nothing"
-    if {*nouns} & _words("rest") and not any(
-        _is_part(word) for word in nouns if word not in _words("rest") | {"instrument", "parts", "part"}
-    ):
-        return "rest"
-    if any(_is_part(word) for word in nouns):
-        named = any(_is_part(word) for word in nouns[:-1])
-        if _singular(head) in _words("not_parts") and not (named and head in ("track", "sound", "sounds")):
-            return "property"
-        plural = head.endswith("s") or head in ("percussion", "singing", "brass", "drumming", "rapping", "vox", "choir")
-        described = not all(_is_part(word) for word in nouns)
-        return "described" if described else "parts" if plural else "part"
-    if all(word in _words("whole") or _singular(word) in _words("whole") for word in nouns):
-        return "whole"
-    return "property" if _singular(head) in _words("not_parts") else "unknown"
-
-
-def _is_part(word: str) -> bool:
-    word = word.removesuffix("'s").removesuffix("'")
-    parts = _words("parts")
-    return word in parts or _singular(word) in parts or _singular(word.rpartition("-")[2]) in parts
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
-
-
-def _verb(words: list[str]) -> tuple[str, bool, int, bool] | None:
-    """The longest verb that some words begin with: its task, whether it is doubtful, its length, whether misspelt."""
-    if not words:
+def read_must_go(clause: Clause) -> Kind | None:
+    """ "The drums must go", or "must go" of what was named before."""
+    if clause.words[-2:] != ["must", "go"]:
         return None
-    base, typo = _forms().get(words[0], ("", ""))[0], False
-    if not base:
-        base, typo = _corrected(words[0]), True
-    for length in (4, 3, 2, 1):
-        found = _verbs().get(" ".join([base, *words[1:length]])) if base and len(words) >= length else None
-        if found:
-            task, doubtful = found
-            return (task, doubtful, length, typo) if not typo or task in TAKING else None
+    return read_state(clause.rest) or Hint.MUST_GO
+
+
+def read_openers_alone(clause: Clause) -> Kind | None:
+    """ "Could you please"."""
+    return None if clause.rest else Hint.NOTHING
+
+
+def read_negated(clause: Clause) -> Kind | None:
+    """ "Don't remove the drums" keeps all as it is, "I don't want the drums" doesn't."""
+    opened, rest = clause.opened, clause.rest
+    if "not" not in opened:
+        return None
+    wished = {"want", "like", "need", "love"} & {*opened} and "you" not in opened[opened.index("not") :]
+    if (wished or base(rest[0]) in ("want", "need", "include")) and noun_phrase(clause.heard).is_known:
+        return Hint.NOT if read_state(clause.heard) else Hint.ABSENT
+    return Hint.NOT
+
+
+def read_without(clause: Clause) -> Kind | None:
+    """ "The same without the drums", "minus the vocals", "the voice without the rest"."""
+    rest = clause.rest
+    place = next((place for place, word in enumerate(rest) if word in words().without), None)
+    if place is None:
+        return None
+    before, after = rest[:place], rest[place + 1 :]
+    if after and verb_of(after):  # "without removing"
+        return None if before else Hint.NOT
+    without = noun_phrase(after)
+    of_band = {"music", "instruments", "band"} & {*after} and noun_phrase(before).is_known
+    if without.noun is Noun.REST or of_band:
+        return EXTRACT if noun_phrase(skip_hearing(before)).is_known else Hint.DROP_REST
+    says_more = any(word not in words_of_the_same() and not is_hearing(word) for word in before)
+    return Hint.WITHOUT if not says_more and without.is_definite else None
+
+
+def words_of_the_same() -> frozenset[str]:
+    """Words that may stand before "without" and say nothing but that all else stays."""
+    known = words()
+    return known.whole | {*known.hear} | known.versions | known.openers | known.definite | {"sound", "a", "do"}
+
+
+def read_except(clause: Clause) -> Kind | None:
+    """ "Everything but the drums" leaves them out, "mute everything but the drums" leaves them alone."""
+    rest = clause.rest
+    if "except" not in rest:
+        return None
+    before, after = rest[: rest.index("except")], rest[rest.index("except") + 1 :]
+    if not noun_phrase([word for word in after if word != "for"]).is_known:
+        return None
+    verb, gone = verb_of(rest), words().states[REMOVE] | {"removed", "muted"}
+    removes = (verb is not None and verb.task == REMOVE) or not gone.isdisjoint(before)
+    every = {"everything", "all", "anything", "instruments", "music", "other", "every", "song", "track"} & {*before}
+    if "nothing" in before or (every and removes):
+        return EXTRACT
+    return REMOVE if every else None
+
+
+def read_version(clause: Clause) -> Kind | None:
+    """An instrumental or karaoke version, an a cappella, a drum-free or drumless one, and nothing more than that."""
+    known = words()
+    some = [word for word in clause.heard if word not in ("into", "proper", "full", "clean", "pure", "completely")]
+    some = some[1:] if some and some[0] in known.definite | known.indefinite else some
+    while some and some[0] in known.whole - {"one"} and len(some) > 1:
+        some = some[1:]
+    some = [word for word in some if word not in ("into", "a", "an", "the")]
+    of_version = known.versions | known.definite
+    if not some or not all(word in of_version for word in some[1 + (some[1:2] == ["free"]) :]):
+        return None
+    if some[0] == "acappella":
+        return EXTRACT
+    free = re.fullmatch(r"(\w+)(?:-free|-less|less)", some[0])
+    if some[0] in ("instrumental", "karaoke") or (free and is_part(free[1])):
+        return REMOVE
+    return REMOVE if some[1:2] == ["free"] and is_part(some[0]) else None
+
+
+def read_only(clause: Clause) -> Kind | None:
+    """ "Only the drums", "just let me hear the bass"."""
+    before = [*clause.opened, *clause.rest[: len(clause.rest) - len(clause.heard)]]
+    if "only" not in before or {"you", "like"} & {*before[before.index("only") + 1 :][:1]} or verb_of(clause.heard):
+        return None
+    phrase = noun_phrase(clause.heard)
+    if not phrase.is_definite:
+        return None
+    return Hint.ONLY_BARE if phrase.article is Article.BARE else EXTRACT
+
+
+def read_isolated(clause: Clause) -> Kind | None:
+    """ "Give me the isolated drums", "export the drum stem"."""
+    heard = clause.heard
+    if heard == clause.rest or heard[:1] != ["the"]:
+        return None
+    return EXTRACT if heard[1:2] in (["isolated"], ["soloed"]) or is_stem(heard) else None
+
+
+def is_stem(some: list[str]) -> bool:
+    """Whether some words are "the vocal stem" and nothing more."""
+    phrase = noun_phrase(some)
+    return phrase.is_known and singular(some[phrase.length - 1]) == "stem"
+
+
+def read_no(clause: Clause) -> Kind | None:
+    """ "No drums", "no more drums", "no change"."""
+    rest = clause.rest
+    if rest[0] != "no":
+        return None
+    some = [word for word in rest[1:] if word != "more"]
+    phrase = noun_phrase(some)
+    if phrase.noun.is_part:
+        after = some[phrase.length :]
+        return Hint.NOTHING if "yet" in after or has_part(after) else Hint.ABSENT
+    if phrase.noun is Noun.REST:
+        return Hint.NOTHING_ELSE
+    changes = ("change", "edit", "alteration", "modification")
+    return KEEP if rest[1:2] and singular(rest[1]) in changes else Hint.NO
+
+
+def read_verb(clause: Clause) -> Kind | None:
+    """What a clause's verb asks for; "I'll sing over it" says what for, and asks for nothing."""
+    kind = read_imperative(clause)
+    purpose = {"i", "we", "i'd", "i'll"} & {*clause.opened} and not {"you", "mind"} & {*clause.opened}
+    if purpose and kind == ADD and clause.rest[0] != "add":
+        return Hint.NOTHING
+    return kind
+
+
+def read_imperative(clause: Clause) -> Kind | None:
+    """What a clause's first word says, if that is a verb with a fitting object."""
+    rest = clause.rest
+    verb = verb_of(rest)
+    phrase, after = object_of(rest, verb)
+    around = verb_of([rest[0], *after[:1]]) if after and (verb is None or verb.length == 1) else None
+    if around and around.length == 2 and is_particle(after):
+        verb, after = Verb(around.task, False, 2, around.misspelt), after[1:]
+    if verb is None or is_past(rest[0]):
+        return None
+    if verb.task in (REMOVE, None) and ("to", "only") in zip(rest, rest[1:], strict=False):
+        left = noun_phrase(rest[rest.index("only") + 1 :])
+        return EXTRACT if left.article is Article.THE and left.noun.is_part else Hint.CHANGE
+    if verb.takes:
+        return read_taking(verb, phrase, after, clause)
+    if verb.task is None:
+        return read_state(clause.heard) or (KEEP if phrase.noun is Noun.NOTHING else Hint.CHANGE)
+    if verb.task == KEEP:
+        return read_keeping(phrase, after, clause)
+    if phrase.noun is Noun.NOTHING:
+        return Hint.NOTHING_ELSE if "else" in rest else KEEP
+    return read_state(clause.heard) or verb.task
+
+
+def object_of(rest: list[str], verb: Verb | None) -> tuple[Phrase, list[str]]:
+    """The noun phrase after a verb, or after a word that may be one with what follows; and what comes after that."""
+    length = verb.length if verb else 1
+    phrase = noun_phrase(rest[length:])
+    return phrase, rest[length + phrase.length :]
+
+
+def is_particle(some: list[str]) -> bool:
+    """Whether the first word belongs to a verb before it: "drop the bass in", and not "in a low register"."""
+    if some[0] in ("in", "on"):
+        return {*some[1:2]} <= words().placed
+    return some[0] not in ("up", "down") or some[1:2] != ["in"]
+
+
+def read_taking(verb: Verb, phrase: Phrase, after: list[str], clause: Clause) -> Kind | None:
+    """Whether a verb that takes away governs a part."""
+    if phrase.noun is Noun.REST:
+        return Hint.DROP_REST if verb.task == REMOVE else None
+    if phrase.noun is Noun.NOTHING:
+        return KEEP
+    after = after[1:] if after[:1] == ["down"] and after[1:] else after
+    if is_partly(after) and (verb.doubtful or "down" in clause.rest or {"bit", "little", "slightly"} & {*after}):
+        return Hint.CHANGE
+    if phrase.article is Article.IT:
+        return verb.task if clause.part_before and not (verb.doubtful and after) else None
+    governed = clause.rest[: len(clause.rest) - len(after)]
+    of_band = phrase.article is Article.THE and not words().band.isdisjoint(governed)
+    if verb.task == REMOVE and of_band and not verb.misspelt:
+        return Hint.DROP_BAND if phrase.noun.is_part else Hint.DROP_REST
+    sure = not verb.doubtful and not verb.misspelt
+    fits = fits_sure_verb(phrase, after, clause) if sure else fits_doubtful_verb(verb, phrase, after)
+    return verb.task if fits else None
+
+
+def is_partly(after: list[str]) -> bool:
+    """Whether what follows a part says that only some of it goes: "a bit", "by half", "by 3 dB"."""
+    if not after:
+        return False
+    by = after[0] == "by" and re.match(r"\d|half", " ".join(after[1:])) is not None
+    return by or after[0] in words().partly
+
+
+def fits_sure_verb(phrase: Phrase, after: list[str], clause: Clause) -> bool:
+    """Whether a noun phrase is what a plain verb of taking away can be about."""
+    if phrase.is_known or (phrase.article is Article.A and phrase.noun.is_part and clause.rest[1] != "more"):
+        return True
+    return phrase.article is Article.THE and phrase.noun is Noun.UNKNOWN and not names_new_part(after)
+
+
+def fits_doubtful_verb(verb: Verb, phrase: Phrase, after: list[str]) -> bool:
+    """The same of one that has other meanings, or is misspelt: the part must have "the" or stand bare."""
+    in_place = bool(after) and after[0] == "in" and {*after[1:2]} <= words().placed
+    if verb.doubtful and (in_place or (bool(after) and after[0] in words().placing)):
+        return False
+    if phrase.article is Article.THE:
+        return phrase.is_known
+    if phrase.article is not Article.BARE or phrase.length > 2:
+        return False
+    if verb.doubtful:
+        return phrase.noun is Noun.PARTS and (verb.task == REMOVE or after[:1] == ["from"])
+    return True
+
+
+def names_new_part(some: list[str]) -> bool:
+    """Whether some words speak of "a part": "with a ukulele"."""
+    return not words().indefinite.isdisjoint(some) and has_part(some)
+
+
+def read_keeping(phrase: Phrase, after: list[str], clause: Clause) -> Kind | None:
+    """ "Keep the drums", "keep it as it is", "keep only the drums", "leave the drums alone"."""
+    rest, only = clause.rest, noun_phrase(clause.heard)
+    if "only" not in rest and names_new_part(after):
+        return Hint.WISH
+    if "only" in rest[1:3] and only.article is not Article.A:
+        return EXTRACT if only.noun.is_part or only.noun is Noun.UNKNOWN else None
+    if phrase.is_known and base(rest[0]) != "leave" and after[:1] in (["alone"], ["only"]):
+        return EXTRACT
+    if phrase.noun in (Noun.REST, Noun.NOTHING):
+        return Hint.NOTHING_ELSE
+    if phrase.is_definite:
+        return Hint.KEEP_PART
+    return KEEP if phrase.noun is Noun.WHOLE or phrase.article is Article.IT else None
+
+
+def read_state(some: list[str]) -> Kind | None:
+    """ "The drums out", "vocals removed", "the bass must go", "the vocals only"."""
+    phrase = noun_phrase(some)
+    if not phrase.is_definite:
+        return None
+    if phrase.article is Article.THE and some[-2:] == ["must", "go"]:
+        return REMOVE
+    after = skip_auxiliaries(some[phrase.length :])
+    if not after or not can_be_state(after[0], some[phrase.length - 1], phrase):
+        return None
+    ends = len(after) == 1 or ends_state(after, phrase)
+    verb = verb_of(after)
+    for task in (task for task in TASKS if task.takes_from_input):
+        if after[0] in words().states[task] and ends:
+            return Hint.ONLY_BARE if after[0] == "only" and phrase.article is Article.BARE else task
+        if verb and verb.task == task and is_past(after[0]):
+            return task
     return None
 
 
-def _corrected(word: str) -> str:
-    """The verb of taking away that a word is one letter from, if it is no word that is known."""
-    if len(word) < 4 or word in _known() or _is_part(word):
-        return ""
-    for base in _taking_words():
-        if (word[0] == base[0] or len(base) >= 6) and _one_letter_apart(word, base):
-            return base
-    return ""
+def skip_auxiliaries(some: list[str]) -> list[str]:
+    """The words after "has been", "should completely be" and the like."""
+    while some and (some[0] in words().auxiliaries or (some[0].endswith("ly") and some[0] != "only")):
+        some = some[1:]
+    return some
 
 
-@functools.cache
-def _taking_words() -> list[str]:
-    """The first words of verbs that take away, where they have letters enough to be told from other words."""
-    return [
-        word for word in dict.fromkeys(v.split()[0] for v in _verbs() if _verbs()[v][0] in TAKING) if len(word) >= 4
-    ]
+def can_be_state(state: str, head: str, phrase: Phrase) -> bool:
+    """Whether a word may say how a part is, rather than describe it; `head` is the part's last word."""
+    bare = phrase.article is Article.BARE
+    if bare and phrase.noun is not Noun.PARTS and state == "alone":
+        return False
+    if bare and phrase.noun is Noun.DESCRIBED and state != "only":
+        return False
+    return is_part(head) or state not in ("out", "off", "away", "go")  # "the drums drop out"
 
 
-def _one_letter_apart(word: str, other: str) -> bool:
-    """Whether one letter is wrong, missing, too many, or two neighbours have changed places."""
-    start = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
-    one, two = word[start:], other[start:]
-    swapped = len(one) > 1 and one[1::-1] == two[:2] and one[2:] == two[2:]
-    return swapped or one[1:] == two[1:] or one[1:] == two or one == two[1:]
+def ends_state(after: list[str], phrase: Phrase) -> bool:
+    """Whether a state is all that is said of a part, but for "please" and "of the song"."""
+    if after[1] not in words().versions | {"completely", "away", "at", "entirely", "altogether"}:
+        return False
+    if after[1:2] in (["of"], ["from"]):  # "out of the song", and not "out of tune"
+        return noun_phrase(after[2:]).noun is Noun.WHOLE or after[2:3] in (["here"], ["there"])
+    return after[1] not in ("in", "on") or not (phrase.article is Article.BARE or after[0] == "only")
 
 
-def _base(word: str) -> str:
-    return _forms().get(word, (word, ""))[0]
+def read_state_heard(clause: Clause) -> Kind | None:
+    """ "Let me hear the vocals only"."""
+    return read_state(clause.heard)
 
 
-@functools.cache
-def _lexicon() -> dict:
-    return json.loads(WORDS.read_text(encoding="utf-8"))
+def read_unchanged(clause: Clause) -> Kind | None:
+    """ "As it is", "the same as before", "all of it unchanged"."""
+    same = r"\bas (it )?is\b|^same as (before|now|it was|the original)|(stay|remain|be|keep\w*) (exactly )?the same"
+    unchanged = {"unchanged", "untouched", "intact", "unaltered"} & {*clause.words}
+    return KEEP if unchanged or re.search(same, " ".join(clause.words)) else None
 
 
-@functools.cache
-def _words(group: str, kind: str = "") -> frozenset[str]:
-    return frozenset(_lexicon()[group][kind] if kind else _lexicon()[group])
+def read_nothing(clause: Clause) -> Kind | None:
+    """ "Nothing else", or "nothing" alone."""
+    if clause.rest[0] != "nothing":
+        return None
+    if "else" in clause.rest:
+        return Hint.NOTHING_ELSE
+    alone = all(word in words().stops or word in words().openers for word in clause.rest[1:])
+    return KEEP if alone else Hint.NOTHING
 
 
-@functools.cache
-def _verbs() -> dict[str, tuple[str, bool]]:
-    """Every verb, with its particle if it has one: its task, and whether it is doubtful."""
-    words = _lexicon()
-    verbs = {verb: ("change", False) for verb in words["change"]}
-    for task in ("add", "keep", *TAKING):
-        verbs |= {
-            verb: (task, kind == "doubtful") for kind in ("plain", "doubtful") for verb in words[task].get(kind, [])
-        }
-    return verbs
+def read_nouns(clause: Clause) -> Kind | None:
+    """What a clause without a verb of a task is about: a new part or one that is there."""
+    rest, known = clause.rest, words()
+    if rest[0] in known.without:
+        return None
+    phrase = noun_phrase(rest)
+    if phrase.article is Article.THE and phrase.noun is not Noun.WHOLE:
+        return Hint.THE_PART
+    if not known.signs.isdisjoint(clause.words) and not known.indefinite.isdisjoint(clause.words):
+        return Hint.WISH
+    if phrase.is_known and phrase.noun is Noun.PARTS and phrase.length == len(rest):
+        return Hint.PARTS
+    if phrase.article is Article.A and phrase.noun.is_part:
+        return Hint.NEW_PART
+    return Hint.A_PART if has_part(clause.words) or phrase.article is Article.A else None
 
 
-@functools.cache
-def _forms() -> dict[str, tuple[str, str]]:
-    """Every form of a verb's first word: its base form, and which form it is."""
-    forms: dict[str, tuple[str, str]] = {}
-    for base in dict.fromkeys([verb.split()[0] for verb in _verbs()] + _lexicon()["hear"]):
-        base = base.split()[0]
-        stem = base.removesuffix("e") if not base.endswith(("ee", "oe")) else base
-        doubled = base + base[-1] if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", base) else stem
-        forms |= {f"{doubled}ing": (base, "ing"), f"{doubled}ed": (base, "past")}
-        forms |= dict.fromkeys(_lexicon()["irregular"].get(base, "").split(), (base, "past"))
-    return forms | {verb.split()[0]: (verb.split()[0], "base") for verb in [*_verbs(), *_lexicon()["hear"]]}
-
-
-@functools.cache
-def _known() -> frozenset[str]:
-    """Words that are spelt as they should be."""
-    groups = ("openers", "whole", "versions", "stops", "not_parts", "hear")
-    return frozenset().union(
-        *(_words(group) for group in groups), _words("add", "signs"), _words("rest"), _words("auxiliaries")
-    )
+RULES: tuple[Callable[[Clause], Kind | None], ...] = (
+    read_must_go,
+    read_openers_alone,
+    read_negated,
+    read_without,
+    read_except,
+    read_version,
+    read_only,
+    read_isolated,
+    read_no,
+    read_verb,
+    read_state_heard,
+    read_unchanged,
+    read_nothing,
+    read_nouns,
+)
