@@ -53,9 +53,9 @@ def be_alone(place: Path) -> None:
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-    held = re.search(r"VmData:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    kilobytes = re.findall(r"VmData:\s*(\d+) kB", Path("/proc/self/status").read_text())[0]
     limits = {resource.RLIMIT_FSIZE: MOST_FILE, resource.RLIMIT_CORE: 0}
-    limits[resource.RLIMIT_DATA] = int(held[1]) * 1024 + MOST_MEMORY
+    limits[resource.RLIMIT_DATA] = int(kilobytes) * 1024 + MOST_MEMORY
     for kind, limit in limits.items():
         resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
 

@@ -1,6 +1,5 @@
 """What our scripts make of recordings and of folders of pairs, and what ffmpeg hears in a recording."""
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import odd_files
@@ -20,6 +20,7 @@ import preprocess_musdb
 import upload_musdb
 from riffusion import __main__ as pictures
 from riffusion.painting.inputs import open_song
+from riffusion.painting.options import PaintOptions
 from riffusion.painting.run import open_items
 from riffusion.pairs import stems
 from riffusion.pairs.dataset import read_pair_picture
@@ -28,9 +29,11 @@ from riffusion.recordings import ffmpeg
 from riffusion.spectrogram import SpectrogramParams
 from riffusion.util.runtime import run_script
 
+Args = TypeVar("Args")
+
 FRAME_SECONDS = 0.1  # of which loudness is compared
 MOST_BYTES = 256 << 20  # of sound that the referee decodes
-Way = Callable[[Path, Path, argparse.Namespace], tuple[int, object]]
+Way = Callable[[Path, Path, str], tuple[int, object]]  # input, folder of the case and model to code and reading
 
 
 @dataclass
@@ -66,48 +69,49 @@ def put(odd: odd_files.OddFile, kind: str, way: str, sources: Path, folder: Path
     return song
 
 
-def script(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def script(run: Callable[[Args], int], parsed: Args) -> int:
     """A script's exit code."""
     try:
-        run_script(run, args)
+        run_script(run, parsed)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
-def painting_flags(place: Path, args: argparse.Namespace) -> list[str]:
-    flags = ["--model_id", args.model_id, "--base_save_path", str(place / "out"), "--quiet", "--seed", "0"]
+def painting_flags(place: Path, model_id: str) -> list[str]:
+    """The flags that all runs of inference share."""
+    flags = ["--model_id", model_id, "--base_save_path", str(place / "out"), "--quiet", "--seed", "0"]
     return [*flags, "--num_inference_steps", "1"]
 
 
-def look(path: Path, place: Path, args: argparse.Namespace, *more: str) -> tuple[int, Sound | None]:
+def look(path: Path, place: Path, model_id: str, *more: str) -> tuple[int, Sound | None]:
     """What inference does with a song before it paints."""
-    heard = []
+    heard: list[Sound] = []
 
-    def read(parsed: argparse.Namespace) -> int:
+    def read(options: PaintOptions) -> int:
         with tempfile.TemporaryDirectory() as scratch:
-            song = open_song(path, SpectrogramParams(), Path(scratch), inference.options_of(parsed))
+            song = open_song(path, SpectrogramParams(), Path(scratch), options)
             heard.append(Sound.of(np.concatenate(list(song.recording.blocks()), axis=1), song.rate))
         return 0
 
-    flags = ["--audio", str(path), "--prompt", "add a vocal", *painting_flags(place, args), *more]
-    return script(read, inference.parse_args(flags)), next(iter(heard), None)
+    flags = ["--audio", str(path), "--prompt", "add a vocal", *painting_flags(place, model_id), *more]
+    return script(read, inference.options_of(inference.parse_args(flags))), next(iter(heard), None)
 
 
-def look_at_backing(path: Path, place: Path, args: argparse.Namespace) -> tuple[int, Sound | None]:
+def look_at_backing(path: Path, place: Path, model_id: str) -> tuple[int, Sound | None]:
     """The same with a song in stems: how long is the sum of the others?"""
-    code, heard = look(path, place, args, "--without_stem", "vocals")
+    code, heard = look(path, place, model_id, "--without_stem", "vocals")
     return code, heard and Sound(heard.seconds)
 
 
-def paint(path: Path, place: Path, args: argparse.Namespace) -> tuple[int, Sound | None]:
+def paint(path: Path, place: Path, model_id: str) -> tuple[int, Sound | None]:
     """All of inference, by the input that it writes beside the result."""
-    flags = ["--audio", str(path), "--prompt", "add a vocal", *painting_flags(place, args)]
+    flags = ["--audio", str(path), "--prompt", "add a vocal", *painting_flags(place, model_id)]
     code = script(inference.main, inference.parse_args(flags))
     heard = [soundfile.read(file, always_2d=True) for file in (place / "out").glob("*/input.wav")]
     return code, Sound.of(heard[0][0].T, heard[0][1]) if heard else None
 
 
-def draw(path: Path, place: Path, args: argparse.Namespace) -> tuple[int, Sound | None]:
+def draw(path: Path, place: Path, model_id: str) -> tuple[int, Sound | None]:
     """A picture of it by `python -m riffusion`."""
     (place / "out").mkdir()
     picture = place / "out" / "picture.png"
@@ -118,7 +122,7 @@ def draw(path: Path, place: Path, args: argparse.Namespace) -> tuple[int, Sound 
     return code, Sound((Image.open(picture).width - 1) * SpectrogramParams().step_size_ms / 1000)
 
 
-def preprocess(path: Path, place: Path, args: argparse.Namespace) -> tuple[int, Sound | None]:
+def preprocess(path: Path, place: Path, model_id: str) -> tuple[int, Sound | None]:
     """Pairs of it, as a stem of a song beside a good one; and how the stem is read."""
     flags = ["--root_data_dir", str(place / "in"), "--output_dir", str(place / "out"), "--num_proc", "1", "--silence"]
     short = ["--frame_len_seconds", "0.63", "--pairs_per_clip", "1", "--stems", odd_files.SONG]
@@ -130,36 +134,35 @@ def preprocess(path: Path, place: Path, args: argparse.Namespace) -> tuple[int, 
     return code, Sound.of(stems.load_stems(stems.Song(path.name, path))[odd_files.SONG], odd_files.RATE)
 
 
-def open_all(root: Path, place: Path, args: argparse.Namespace) -> tuple[int, list]:
+def open_all(root: Path, place: Path, model_id: str) -> tuple[int, list]:
     """What training reads of pairs."""
-    rows = []
+    rows: list[list[str]] = []
 
-    def read(_: argparse.Namespace) -> int:
-        for split in open_pairs(str(root)).values():
+    def read(name: str) -> int:
+        for split in open_pairs(name).values():
             for row, prompt in enumerate(split["edit_prompt"]):
                 both = [read_pair_picture(split, row, column) for column in odd_pairs.PICTURES]
                 rows.append([*map(odd_pairs.digest, both), prompt])
         return 0
 
-    code = script(read, args)
+    code = script(read, str(root))
     return code, sorted(rows)
 
 
-def open_samples(root: Path, place: Path, args: argparse.Namespace) -> tuple[int, list]:
+def open_samples(root: Path, place: Path, model_id: str) -> tuple[int, list]:
     """What inference reads of pairs."""
-    rows = []
+    rows: list[list[str]] = []
 
-    def read(parsed: argparse.Namespace) -> int:
-        params = SpectrogramParams(num_frames=64)
-        for item in open_items(inference.options_of(parsed), params):
+    def read(options: PaintOptions) -> int:
+        for item in open_items(options, SpectrogramParams(num_frames=64)):
             rows.append([odd_pairs.digest(item.original), odd_pairs.digest(item.reference), item.prompt])
         return 0
 
-    flags = ["--dataset_id", str(root), "--max_samples", "100000", *painting_flags(place, args)]
-    return script(read, inference.parse_args(flags)), sorted(rows)
+    flags = ["--dataset_id", str(root), "--max_samples", "100000", *painting_flags(place, model_id)]
+    return script(read, inference.options_of(inference.parse_args(flags))), sorted(rows)
 
 
-def upload(root: Path, place: Path, args: argparse.Namespace) -> tuple[int, list]:
+def upload(root: Path, place: Path, model_id: str) -> tuple[int, list]:
     """What is published of pairs."""
     out = place / "out"
     flags = ["--data_root", str(root), "--output_dir", str(out)]

@@ -20,8 +20,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from random import Random
 
@@ -64,25 +64,47 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--workers", type=int, default=os.cpu_count(), help="cases at a time (default: as many as cores)")
     add("--measure", nargs="+", choices=MEASURES, default=list(MEASURES), help="what to mutate (default: all)")
     add("--json", type=Path, help="also write the figures and all cases here (default: print them only)")
-    add("--worker", nargs=2, metavar=("FOLDER", "NUMBER"), help=argparse.SUPPRESS)
+    add("--worker", nargs=3, metavar=("FOLDER", "MEASURE", "NUMBER"), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The flags that choose the cases and say how they are run."""
+
+    mutations: int
+    dataset_mutations: int
+    paint: int
+    model_id: str
+    seed: int
+    only: list[str] | None
+    keep: bool
+    time_limit: float
+    workers: int
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Options":
+        """Those of a command line."""
+        flags = {one.name: getattr(args, one.name) for one in fields(cls)}
+        return cls(**flags | {"keep": args.keep is not None})
 
 
 def main(args: argparse.Namespace) -> int:
     if args.worker:
-        return work(Path(args.worker[0]), int(args.worker[1]))
+        return work(Path(args.worker[0]), args.worker[1], int(args.worker[2]))
     args.model_id = str(Path(args.model_id).resolve())  # cases have folders of their own to work in
-    args.measure = [measure for measure in args.measure if plan(measure, args)]
+    options = Options.of(args)
+    args.measure = [measure for measure in args.measure if plan(measure, options)]
     if not args.measure:
         raise UserError(f"--only {' '.join(args.only or [])}: no such case; --mutations says how many there are")
     told: list[dict[str, object]] = []
     with contextlib.ExitStack() as stack:
         folder = args.keep.resolve() if args.keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=args.keep is None)
-        make_sources(folder, args)
+        make_sources(folder, args.measure, options)
 
         def take(measure: str) -> Records:
-            cases, outcomes = plan(measure, args), run_cases(measure, folder, args)
+            cases, outcomes = plan(measure, options), run_cases(measure, folder, options)
             told.extend(asdict(case) | asdict(outcomes[case.name]) for case in cases)
             return table_rows(cases, outcomes)
 
@@ -90,13 +112,20 @@ def main(args: argparse.Namespace) -> int:
     print(f"{LEGEND}; a letter a case")
     if args.json is not None:
         files.save_json(args.json, files.load_json(args.json) | {"cases": told})
+    return max(code, report_faults(told, options))
+
+
+def report_faults(told: list[dict[str, object]], options: Options) -> int:
+    """Print every fault and the command that repeats it; returns 1 if there is any."""
     faults = [one for one in told if one["outcome"] == "FAULT"]
-    counts = f"--mutations {args.mutations} --dataset_mutations {args.dataset_mutations} --paint {args.paint}"
+    counts = f"--mutations {options.mutations} --dataset_mutations {options.dataset_mutations} --paint {options.paint}"
     for one in faults:
         name = f"{one['measure']}-{one['number']}"
         print(f"FAULT {name}: {one['kind']}, {one['what']}, {one['way']}: {one['reason']}")
-        print(f"      again: python benchmarks/robustness.py --seed {args.seed} {counts} --only {name} --keep FOLDER")
-    return code or int(bool(faults))
+        print(
+            f"      again: python benchmarks/robustness.py --seed {options.seed} {counts} --only {name} --keep FOLDER"
+        )
+    return int(bool(faults))
 
 
 @dataclass(frozen=True)
@@ -115,28 +144,28 @@ class Case:
         return f"{self.measure}-{self.number}"
 
 
-def plan(measure: str, args: argparse.Namespace) -> list[Case]:
+def plan(measure: str, options: Options) -> list[Case]:
     """The cases of a measure: all kinds with all mutations in turn, in an order that only the seed decides."""
-    kinds, mutations, possible = KINDS[measure]
-    rng = Random(f"{args.seed} {measure}")
-    cells = [(kind, mutation) for kind in kinds for mutation in mutations if possible(kind, mutation)]
+    kinds, mutations, is_possible = KINDS[measure]
+    rng = Random(f"{options.seed} {measure}")
+    cells = [(kind, mutation) for kind in kinds for mutation in mutations if is_possible(kind, mutation)]
     rng.shuffle(cells)
-    count = args.mutations if measure == "recordings" else args.dataset_mutations
+    count = options.mutations if measure == "recordings" else options.dataset_mutations
     ways = rng.choices([way for way in WAYS[measure] if way != "paint"], k=count)
     if measure == "recordings":
-        for number in range(min(args.paint, count)):
-            ways[number * count // min(args.paint, count)] = "paint"
+        for number in range(min(options.paint, count)):
+            ways[number * count // min(options.paint, count)] = "paint"
     cases = [Case(measure, number, *cells[number % len(cells)], ways[number]) for number in range(count)]
-    return [case for case in cases if args.only is None or case.name in args.only]
+    return [case for case in cases if options.only is None or case.name in options.only]
 
 
-def make_sources(folder: Path, args: argparse.Namespace) -> None:
-    """Make what will be mutated, and write down the settings for `work`."""
-    kinds = odd_files.KINDS if "recordings" in args.measure else ()
+def make_sources(folder: Path, measures: list[str], options: Options) -> None:
+    """Make what will be mutated, and write down the options for `work`."""
+    kinds = odd_files.KINDS if "recordings" in measures else {}
     odd_files.make_recordings(folder / "sources" / "recordings", kinds)
-    if "datasets" in args.measure:
+    if "datasets" in measures:
         odd_pairs.make_folders(folder / "sources" / "recordings", folder / "sources" / "datasets")
-    files.save_json(folder / "settings.json", {**vars(args), "json": None, "keep": bool(args.keep)})
+    files.save_json(folder / "settings.json", asdict(options))
 
 
 @dataclass(frozen=True)
@@ -148,13 +177,11 @@ class Outcome:
     reason: str = ""
 
 
-def run_cases(measure: str, folder: Path, args: argparse.Namespace) -> dict[str, Outcome]:
+def run_cases(measure: str, folder: Path, options: Options) -> dict[str, Outcome]:
     """All cases of a measure, by several workers."""
-    files.save_json(folder / "settings.json", files.load_json(folder / "settings.json") | {"measure": [measure]})
-    command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder)]
-    workers = [
-        subprocess.Popen([*command, str(number)]) for number in range(min(args.workers, len(plan(measure, args))))
-    ]
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", str(folder), measure]
+    count = min(options.workers, len(plan(measure, options)))
+    workers = [subprocess.Popen([*command, str(number)]) for number in range(count)]
     if any([worker.wait() for worker in workers]):
         raise UserError("a worker of this benchmark ended with an error")
     parts = [folder / f"outcomes-{measure}-{number}.json" for number in range(len(workers))]
@@ -181,17 +208,17 @@ def table_rows(cases: list[Case], outcomes: dict[str, Outcome]) -> Records:
     ]
 
 
-def work(folder: Path, number: int) -> int:
+def work(folder: Path, measure: str, number: int) -> int:
     """Run a worker's share of the cases, each in a fork of this process, and write down their outcomes."""
-    args = argparse.Namespace(**files.load_json(folder / "settings.json"))
+    options = Options(**files.load_json(folder / "settings.json"))
     torch.set_num_threads(1)
-    measure, outcomes = args.measure[0], {}
-    share = plan(measure, args)[number :: args.workers]
+    outcomes = {}
+    share = plan(measure, options)[number :: options.workers]
     for case in tqdm(share, measure, unit="case", disable=number > 0):
         place = folder / "cases" / case.name
-        run = run_case(case, folder, place, args)
+        run = run_case(case, folder, place, options)
         outcomes[case.name] = asdict(judge(case, run))
-        if not args.keep:
+        if not options.keep:
             shutil.rmtree(place, ignore_errors=True)
     files.save_json(folder / f"outcomes-{measure}-{number}.json", outcomes)
     return 0
@@ -215,11 +242,11 @@ class Run:
     written: int = 0  # bytes
 
 
-def run_case(case: Case, folder: Path, place: Path, args: argparse.Namespace) -> Run:
+def run_case(case: Case, folder: Path, place: Path, options: Options) -> Run:
     """Run a case in a fork, and look at what it leaves."""
     for name in ("in", "tmp", "cwd"):
         (place / name).mkdir(parents=True)
-    ended = confined(lambda: take_case(case, folder, place, args), place, args.time_limit)
+    ended = confined(lambda: take_case(case, folder, place, options), place, options.time_limit)
     known = place / "told.json"
     told = json.loads(known.read_text()) if known.is_file() else {}
     for name in ("heard", "expected", "whole"):
@@ -245,33 +272,38 @@ def unfinished(out: Path) -> list[Path]:
     return [out] if out.exists() else []
 
 
-def take_case(case: Case, folder: Path, place: Path, args: argparse.Namespace) -> None:
+def take_case(case: Case, folder: Path, place: Path, options: Options) -> None:
     """Mutate, read with our script, and read with the referee; each step is written down at once."""
-    rng = Random(f"{args.seed} {case.name}")
-    sources, told = folder / "sources" / case.measure, {}
+    rng = Random(f"{options.seed} {case.name}")
+    sources = folder / "sources" / case.measure
+    odd: odd_files.OddFile | odd_pairs.OddPairs
     if case.measure == "recordings":
         odd = odd_files.odd_file(odd_files.read_source(sources, case.kind, rng), case.mutation, rng)
         path = put(odd, case.kind, case.way, sources, place / "in")
     else:
         odd = odd_pairs.odd_pairs(sources, case.kind, case.mutation, place / "in" / "pairs", rng)
         path = odd.root
-    told = {"what": odd.what, "harmless": odd.harmless, "before": tree(place / "in")}
+    told: dict[str, object] = {"what": odd.what, "harmless": odd.harmless, "before": tree(place / "in")}
     files.save_json(place / "told.json", told)
-    told["code"], heard = WAYS[case.measure][case.way](path, place, args)
+    told["code"], heard = WAYS[case.measure][case.way](path, place, options.model_id)
     told["heard"] = asdict(heard) if isinstance(heard, Sound) else heard
     files.save_json(place / "told.json", told)
-    if case.measure == "recordings":
-        (place / "sound").write_bytes(odd.content)
-        expected, told["complaint"] = listen(place / "sound", case.kind, case.way)
-        told["expected"] = asdict(expected) if expected is not None else None
-        if odd_files.tells_damage(case.kind, case.mutation):
-            whole, _ = listen(sources / case.kind / "0", case.kind, case.way)
-            told["whole"] = asdict(whole) if whole is not None else None
-        elif odd.seconds:
-            told["whole"] = asdict(Sound(odd.seconds))
+    if isinstance(odd, odd_files.OddFile):
+        told |= refer(case, odd, sources, place)
     else:
         told["expected"], told["complaint"] = odd_pairs.read_rows(path, held_out=case.way == "samples")
     files.save_json(place / "told.json", json.loads(json.dumps(told)))
+
+
+def refer(case: Case, odd: odd_files.OddFile, sources: Path, place: Path) -> dict[str, object]:
+    """What the referee hears in a recording, what it complains of, and what was in it at least."""
+    (place / "sound").write_bytes(odd.content)
+    expected, complaint = listen(place / "sound", case.kind, case.way)
+    told = {"complaint": complaint, "expected": asdict(expected) if expected is not None else None}
+    if odd_files.tells_damage(case.kind, case.mutation):
+        whole, _ = listen(sources / case.kind / "0", case.kind, case.way)
+        return told | {"whole": asdict(whole) if whole is not None else None}
+    return told | ({"whole": asdict(Sound(odd.seconds))} if odd.seconds else {})
 
 
 def judge(case: Case, run: Run) -> Outcome:
@@ -332,7 +364,8 @@ def reading_faults(run: Run, warned: bool) -> Iterator[str]:
         return
     if isinstance(run.heard, list):
         if run.heard != run.expected:
-            yield f"{len(run.heard)} pairs are read, and not the referee's {len(run.expected)} ({run.complaint})"
+            found = len(run.expected) if isinstance(run.expected, list) else 0
+            yield f"{len(run.heard)} pairs are read, and not the referee's {found} ({run.complaint})"
         elif run.complaint:
             yield f"accepted, and the referee finds: {run.complaint}"
         return
@@ -358,9 +391,10 @@ def difference(heard: Sound, other: Sound, than: str) -> str:
     return ""
 
 
-KINDS = {
-    "recordings": (odd_files.KINDS, odd_files.MUTATIONS, lambda kind, mutation: True),
-    "datasets": (odd_pairs.KINDS, odd_pairs.MUTATIONS, odd_pairs.is_possible),
+Kinds = tuple[Sequence[str], Sequence[str], Callable[[str, str], bool]]  # kinds, mutations, and which go together
+KINDS: dict[str, Kinds] = {
+    "recordings": (tuple(odd_files.KINDS), tuple(odd_files.MUTATIONS), lambda kind, mutation: True),
+    "datasets": (tuple(odd_pairs.KINDS), tuple(odd_pairs.MUTATIONS), odd_pairs.is_possible),
 }
 MEASURES = tuple(KINDS)
 

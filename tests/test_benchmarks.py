@@ -64,7 +64,7 @@ def flags(corpus, tiny_models, tiny_base) -> dict:
         " --num_proc 1 --long_seconds 6 --many_songs 1 --records 200",
         robustness: f"--model_id {model_id} --mutations 12 --dataset_mutations 6 --paint 1 --workers 2",
         train: f"--model {tiny_base} --train_data_dir {pairs} --pairs 4 --epochs 1 --steps 1 --precisions no"
-        " --batch_sizes 2 --kills 1 --heart_steps 10",
+        " --batch_sizes 2 --kills 1 --overfit_steps 10",
     }
 
 

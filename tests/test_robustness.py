@@ -11,7 +11,7 @@ import pytest
 from confined import MOST_FILE, confined
 from conftest import write_pair_folder
 from readings import Sound
-from robustness import Case, Run, judge, parse_args, plan
+from robustness import Case, Options, Run, judge, parse_args, plan
 
 CASE = Case("recordings", 7, "wav", "cut", "look")
 HEARD = Sound(3.0, [0.1] * 30)
@@ -60,11 +60,11 @@ def test_the_same_seed_mutates_alike(tmp_path):
 
 
 def test_all_kinds_and_mutations_have_their_turn_and_only_means_the_same_cases():
-    cases = plan("recordings", parse_args([]))
+    cases = plan("recordings", Options.of(parse_args([])))
     cells = {(case.kind, case.mutation) for case in cases}
     assert len(cells) == len(odd_files.KINDS) * len(odd_files.MUTATIONS)
     assert len([case for case in cases if case.way == "paint"]) == 16
-    assert plan("recordings", parse_args(["--only", "recordings-17"])) == [cases[17]]
+    assert plan("recordings", Options.of(parse_args(["--only", "recordings-17"]))) == [cases[17]]
 
 
 def test_what_crashes_hangs_or_fills_the_disk_is_caught(tmp_path):
