@@ -5,7 +5,6 @@ import csv
 import functools
 import hashlib
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -80,15 +79,13 @@ def read_pairs(folder: Path, listing: Listing, reader: Reader, cache: Path) -> d
 
 def write_tables(tables: dict[str, pa.Table], folder: Path) -> None:
     """Write a folder of Arrow files, whole or not at all. Raises UserError if it can't be."""
-    files.make_folder(folder.parent)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        for split, table in tables.items():
-            with pa.OSFile(str(aside / f"{split}.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
-                out.write_table(table, max_chunksize=ROWS_AT_ONCE)
-        aside.rename(folder)
+        with files.whole_folder(folder) as part:
+            for split, table in tables.items():
+                file = str(part / f"{split}.arrow")
+                with pa.OSFile(file, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+                    writer.write_table(table, max_chunksize=ROWS_AT_ONCE)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         if not folder.is_dir():  # no other process was faster
             raise UserError(f"{folder}: can't be written ({error.strerror or error})") from error
 

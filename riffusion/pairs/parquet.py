@@ -159,18 +159,16 @@ def write_shard(rows: datasets.Dataset, path: Path) -> None:
     The options are those of `datasets`: pictures aren't compressed again, and pages end where the content says, so
     that the Hub's storage finds what it already has in a file that grew.
     """
-    part = files.part_of(path)
     schema = rows.features.arrow_schema
     options = get_parquet_column_options(rows.features, schema)
     options.update(use_content_defined_chunking=datasets.config.DEFAULT_CDC_OPTIONS, write_page_index=True)
-    with writing(path, SHARD_BYTES):
-        try:
-            with pq.ParquetWriter(part, schema, **options) as writer:
-                for batch in batches(rows):
-                    writer.write_table(embed_pictures(batch, rows.features))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with (
+        writing(path, SHARD_BYTES),
+        files.whole_file(path) as part,
+        pq.ParquetWriter(part, schema, **options) as writer,
+    ):
+        for batch in batches(rows):
+            writer.write_table(embed_pictures(batch, rows.features))
 
 
 def embed_pictures(batch: pa.Table, features: datasets.Features) -> pa.Table:
