@@ -28,11 +28,33 @@ def noisy(mel: np.ndarray, grey_levels: float) -> np.ndarray:
     return mel.max() * np.clip(level, 0, 1) ** 4
 
 
-def test_real_vocals_are_an_edit(real):
-    edit = metrics.measure_level(real["stem"], real["backing"])
-    assert edit.is_part
-    assert -25 < edit.level_db < 6
-    assert metrics.measure_level(noisy(real["stem"], 10), real["backing"]).is_part
+def test_real_vocals_are_a_part(real):
+    level = metrics.measure_level(real["stem"], real["backing"])
+    assert level.is_part
+    assert level.level_db == pytest.approx(-5.4, abs=0.3)  # in samples, pauses included: -7.8 dB
+    assert level.active_share == pytest.approx(0.79, abs=0.02)
+    through_noise = metrics.measure_level(noisy(real["stem"], 10), real["backing"])
+    assert through_noise.level_db == pytest.approx(level.level_db, abs=1)
+    assert through_noise.is_part
+
+
+@pytest.mark.parametrize(("gain_db", "frames"), [(-19.9, 50), (0.0, 10), (17.9, 100)])
+def test_level_and_share_are_those_of_the_active_frames(gain_db, frames):
+    backing, stem = np.zeros((8, 100)), np.zeros((8, 100))
+    backing[0] = 0.5
+    stem[1, :frames] = 0.5 * 10 ** (gain_db / 20)
+    level = metrics.measure_level(stem, backing)
+    assert level.level_db == pytest.approx(gain_db)
+    assert level.active_share == frames / 100
+    assert level.is_part
+
+
+@pytest.mark.parametrize(("gain_db", "frames"), [(-20.1, 50), (0.0, 9), (18.1, 100), (-31.0, 100)])
+def test_what_is_too_soft_too_short_or_too_loud_is_no_part(gain_db, frames):
+    backing, stem = np.zeros((8, 100)), np.zeros((8, 100))
+    backing[0] = 0.5
+    stem[1, :frames] = 0.5 * 10 ** (gain_db / 20)
+    assert not metrics.measure_level(stem, backing).is_part
 
 
 def test_nothing_and_a_copy_of_the_input_are_none(real):

@@ -1,4 +1,5 @@
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -13,6 +14,84 @@ from riffusion.spectrogram import SpectrogramConverter
 def html_of(content: dict) -> str:
     one = result(content)
     return page.results_page([one], summary.summary_rows([one]))
+
+
+class Tables(HTMLParser):
+    """The texts of all tables of a page, cell by cell, and of its verdicts."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.verdicts: list[str] = []
+        self.place = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        kinds = (dict(attributes).get("class") or "").split()
+        self.place = "cell" if tag in ("td", "th") else "verdict" if "verdict" in kinds else ""
+
+    def handle_data(self, data):
+        if self.place == "cell":
+            self.tables[-1][-1][-1] += data
+        if self.place == "verdict":
+            self.verdicts.append(data)
+        self.place = ""
+
+
+def test_tables_hold_what_was_measured_cell_by_cell():
+    content = record() | {"kept attempt": 1, "controls": {"oracle": record(**{"active %": 90.0})["measured"]}}
+    scales = {"guidance_scale": 2.0, "image_guidance_scale": 1.5}
+    tries = [record(**{"edit performed": word})["measured"] for word in ("no", "yes")]
+    content["attempts"] = [{"attempt": number} | scales | measured for number, measured in enumerate(tries)]
+    page_tables = Tables(html_of(content))
+    summary_table, measured, attempts, settings = page_tables.tables
+    names = ["edit performed", "stem level dB", "active %", "voiced %", "median pitch Hz"]
+    assert measured == [
+        ["answer", *names],
+        ["oracle", "yes", "-1.00", "90.00", "60.00", "440.00"],
+        ["painted", "yes", "-1.00", "80.00", "60.00", "440.00"],
+    ]
+    assert attempts == [
+        ["attempt", "kept", "guidance_scale", "image_guidance_scale", *names],
+        ["0", "", "2.00", "1.50", "no", "-1.00", "80.00", "60.00", "440.00"],
+        ["1", "kept", "2.00", "1.50", "yes", "-1.00", "80.00", "60.00", "440.00"],
+    ]
+    assert summary_table == [
+        ["answer", "samples", "performed %", "level dB", "active %", "voiced %", "pitch Hz"],
+        ["oracle", "1", "100.00", "-1.00", "90.00", "60.00", "440.00"],
+        ["painted", "1", "100.00", "-1.00", "80.00", "60.00", "440.00"],
+    ]
+    assert settings[:2] == [["setting", "value"], ["seed", "3"]]
+    assert page_tables.verdicts == ["edit performed"]
+
+
+@pytest.mark.parametrize(("word", "badge"), [("yes", ["edit performed"]), ("no", ["edit not performed"]), ("-", [])])
+def test_a_verdict_is_a_badge_unless_nobody_can_tell(word, badge):
+    assert Tables(html_of(record(**{"edit performed": word}))).verdicts == badge
+
+
+def test_a_search_shows_each_guidance_where_its_row_and_column_cross():
+    cells = []
+    for text, image in ((5.0, 1.5), (10.0, 1.5), (10.0, 2.0)):
+        content = record(**{"active %": text + image})
+        content["settings"] |= {"guidance_scale": text, "image_guidance_scale": image}
+        cells.append(summary.Cell.of(f"text-{text:g}-image-{image:g}", "index.html", [result(content)]))
+    html = page.grid_page(cells)
+    (grid,) = Tables(html).tables
+    assert [row[0] for row in grid] == ["", "text 5", "text 10"]
+    assert grid[0][1:] == ["image 1.5", "image 2"]
+    rows = html.split("<tr>")[2:]
+    assert [re.findall(r'href="([^"]*)"', row) for row in rows] == [
+        ["text-5-image-1.5/index.html"],
+        ["text-10-image-1.5/index.html", "text-10-image-2/index.html"],
+    ]
+    assert ["active % 6.50" in rows[0], "active % 11.50" in rows[1], "active % 12.00" in rows[1]] == [True] * 3
 
 
 def test_what_people_write_is_shown_and_never_run():
