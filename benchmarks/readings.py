@@ -19,7 +19,7 @@ import inference_instruct_pix2pix as inference
 import preprocess_musdb
 import upload_musdb
 from riffusion import __main__ as pictures
-from riffusion.painting.inputs import open_song
+from riffusion.painting.inputs import open_input
 from riffusion.painting.options import PaintOptions
 from riffusion.painting.run import open_items
 from riffusion.pairs import stems
@@ -89,7 +89,7 @@ def look(path: Path, place: Path, model_id: str, *more: str) -> tuple[int, Sound
 
     def read(options: PaintOptions) -> int:
         with tempfile.TemporaryDirectory() as scratch:
-            song = open_song(path, SpectrogramParams(), Path(scratch), options)
+            song = open_input(path, SpectrogramParams(), Path(scratch), options)
             heard.append(Sound.of(np.concatenate(list(song.recording.blocks()), axis=1), song.rate))
         return 0
 

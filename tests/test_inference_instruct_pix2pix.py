@@ -23,7 +23,7 @@ from riffusion.painting import paint_song
 from riffusion.painting.inputs import read_song
 from riffusion.painting.jobs import needed_bytes
 from riffusion.painting.options import PaintOptions
-from riffusion.painting.run import open_songs
+from riffusion.painting.run import open_inputs
 from riffusion.pairs.dataset import load_splits
 from riffusion.recordings import ffmpeg
 from riffusion.spectrogram import SpectrogramParams
@@ -780,7 +780,7 @@ def test_what_was_read_otherwise_than_it_should_be_is_told_before_painting(tiny_
     (tmp_path / "damaged.m4a").write_bytes(data)
     flags = ["--audio", str(tmp_path / "song.mp3"), str(tmp_path / "damaged.m4a"), "--prompt", "add a vocal"]
     options = inference_instruct_pix2pix.options_of(inference_instruct_pix2pix.parse_args(flags))
-    songs = open_songs(options, model.load_facts(str(tiny_model)).params, tmp_path, {})
+    songs = open_inputs(options, model.load_facts(str(tiny_model)).params, tmp_path, {})
     told = capsys.readouterr().err
     assert "damaged.m4a: damaged at " in told
     assert songs[0].tags["title"] == "T"

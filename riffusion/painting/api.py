@@ -9,7 +9,7 @@ import torch
 from riffusion import audio as audio_files
 from riffusion.diffusion import model
 from riffusion.painting import jobs
-from riffusion.painting.inputs import open_song
+from riffusion.painting.inputs import open_input
 from riffusion.painting.measurements import Measurements
 from riffusion.painting.options import PaintOptions
 from riffusion.painting.paint_song import paint_song
@@ -63,7 +63,7 @@ def paint_array(audio: np.ndarray, sample_rate: int, options: PaintOptions) -> P
 def plan_job(path: Path, scratch: Path, options: PaintOptions) -> tuple[jobs.SongJob, model.ModelFacts]:
     """The one job of a file's only instruction, and the facts of the model."""
     facts = model.load_facts(options.model_id)
-    song = open_song(path, facts.params, scratch, options)
+    song = open_input(path, facts.params, scratch, options)
     share = this_share()
     (request,) = jobs.request_songs([song], options)
     options = replace(options, seed=jobs.choose_seed([request.folder], options, share))

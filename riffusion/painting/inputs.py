@@ -49,7 +49,7 @@ class InputSong:
         return self.samples / self.rate
 
 
-def find_songs(given: list[str], in_stems: bool, quiet: bool = False) -> list[Path]:
+def find_inputs(given: list[str], in_stems: bool, quiet: bool = False) -> list[Path]:
     """The files that are meant by file names, patterns such as *.mp3 and folders; standard input stays "-".
 
     With `in_stems` they are songs in stems: `.stem.mp4` files and folders of stems, or folders that hold such songs.
@@ -102,7 +102,7 @@ def in_words(skipped: dict[str, str]) -> str:
     return ", ".join(shown) + f" and {more} more" * bool(more)
 
 
-def open_song(path: Path, params: SpectrogramParams, scratch: Path, options: PaintOptions) -> InputSong:
+def open_input(path: Path, params: SpectrogramParams, scratch: Path, options: PaintOptions) -> InputSong:
     """A song that has been read once and can be painted into as the options say.
 
     What libsndfile can't read directly is decoded into `scratch`. Raises UserError if the song can't be read, can't be

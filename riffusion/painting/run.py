@@ -13,7 +13,7 @@ from riffusion.diffusion import model
 from riffusion.diffusion.encode import unread_text
 from riffusion.painting import jobs, results
 from riffusion.painting.dataset_items import Item, read_items
-from riffusion.painting.inputs import InputSong, find_songs, level_warnings, open_song
+from riffusion.painting.inputs import InputSong, find_inputs, level_warnings, open_input
 from riffusion.painting.jobs import ItemJob, Job, SongJob
 from riffusion.painting.long_song import Painter
 from riffusion.painting.options import PaintOptions
@@ -93,7 +93,7 @@ def plan_run(options: PaintOptions, share: Share, scratch: Path) -> Run:
     that song.
     """
     facts, failures = model.load_facts(options.model_id), dict[str, str]()
-    songs = open_songs(options, facts.params, scratch, failures) if options.audio is not None else []
+    songs = open_inputs(options, facts.params, scratch, failures) if options.audio is not None else []
     items = open_items(options, facts.params) if options.audio is None else []
     if share.is_main and not options.quiet:
         warn_of_levels(songs)
@@ -124,14 +124,14 @@ def open_items(options: PaintOptions, params: SpectrogramParams) -> list[Item]:
     return items
 
 
-def open_songs(
+def open_inputs(
     options: PaintOptions, params: SpectrogramParams, scratch: Path, failures: dict[str, str]
 ) -> list[InputSong]:
     """The songs that can be painted into; what is wrong with each other one is among the failures.
 
     Raises UserError if there is none to look at, or if two have one name.
     """
-    paths = find_songs(list(options.audio or ()), in_stems=options.without_stem is not None, quiet=options.quiet)
+    paths = find_inputs(list(options.audio or ()), in_stems=options.without_stem is not None, quiet=options.quiet)
     names = [path.name for path in paths]
     twice = next((path for path in paths if names.count(path.name) > 1), None)
     if twice is not None:
@@ -139,7 +139,7 @@ def open_songs(
     songs: list[InputSong] = []
     for path in paths:
         with own_failure(str(path), failures):
-            song = open_song(path, params, scratch, options)
+            song = open_input(path, params, scratch, options)
             if songs:  # only one at a time is kept decoded: together they may be more than the disk holds
                 songs[-1].recording.release()
             songs.append(song)

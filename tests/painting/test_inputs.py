@@ -9,7 +9,7 @@ import soundfile
 from conftest import RATE, tone, write_song
 
 from riffusion import audio
-from riffusion.painting.inputs import find_songs, read_song
+from riffusion.painting.inputs import find_inputs, read_song
 from riffusion.util.errors import UserError
 
 
@@ -19,7 +19,7 @@ def test_files_patterns_and_folders(tmp_path):
     (tmp_path / "cover.jpg").write_text("a picture")
 
     def names(*given: str) -> list[str]:
-        return [path.name for path in find_songs(list(given), in_stems=False)]
+        return [path.name for path in find_inputs(list(given), in_stems=False)]
 
     assert names(str(tmp_path)) == ["a.wav", "b.wav", "c.flac"]
     assert names(str(tmp_path / "*.wav"), str(tmp_path / "c.flac")) == ["a.wav", "b.wav", "c.flac"]
@@ -46,20 +46,20 @@ def test_what_holds_sound_is_a_song_whatever_its_name(tmp_path, capsys):
     (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
     (tmp_path / "a1b").mkdir()
     found = ["...e.wav", "._f.wav", "B.WAV", "a.wv", "c.oga", "d", os.fsdecode(b"g\xe9.webm")]
-    assert [path.name for path in find_songs([str(folder)], in_stems=False)] == found
+    assert [path.name for path in find_inputs([str(folder)], in_stems=False)] == found
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     for said in ("._a.wav (macOS's notes on another file)", "cover.jpg (no sound)", "gone.wav (a link to nothing)"):
         assert said in told
-    assert [path.name for path in find_songs([f"{folder}/*.wav"], in_stems=False)] == ["gone.wav"]
+    assert [path.name for path in find_inputs([f"{folder}/*.wav"], in_stems=False)] == ["gone.wav"]
     assert capsys.readouterr().err == ""
 
 
 def test_a_broken_song_is_not_passed_over(tmp_path):
     for name in ("text.wav", "empty.MP3"):
         (tmp_path / name).write_text("no sound" * (name == "text.wav"))
-    assert [path.name for path in find_songs([str(tmp_path)], in_stems=False)] == ["empty.MP3", "text.wav"]
-    assert find_songs(["x" * 300], in_stems=False) == [Path("x" * 300)]  # told when it is opened
+    assert [path.name for path in find_inputs([str(tmp_path)], in_stems=False)] == ["empty.MP3", "text.wav"]
+    assert find_inputs(["x" * 300], in_stems=False) == [Path("x" * 300)]  # told when it is opened
 
 
 def encoded(folder: Path) -> bytes:
@@ -96,8 +96,8 @@ def test_only_songs_in_stems_can_leave_one_out(tmp_path):
 def test_songs_in_stems_are_folders_or_lie_in_one(tmp_path):
     for name in ("first", "second"):
         write_song(tmp_path / name, seconds=0.1)
-    assert find_songs([str(tmp_path / "first")], in_stems=True) == [tmp_path / "first"]
-    assert find_songs([str(tmp_path)], in_stems=True) == [tmp_path / "first", tmp_path / "second"]
+    assert find_inputs([str(tmp_path / "first")], in_stems=True) == [tmp_path / "first"]
+    assert find_inputs([str(tmp_path)], in_stems=True) == [tmp_path / "first", tmp_path / "second"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_song_is_looked_through(tmp_path, rate, channels, subtype):
 def test_a_song_from_standard_input(tmp_path, monkeypatch):
     audio.save_wav(tmp_path / "song.wav", tone(220, 0.5), RATE)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((tmp_path / "song.wav").read_bytes())))
-    song = read_song(find_songs(["-"], in_stems=False)[0], None, None, None, tmp_path)
+    song = read_song(find_inputs(["-"], in_stems=False)[0], None, None, None, tmp_path)
     assert (song.name, song.seconds) == ("stdin", 0.5)
 
 
