@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from riffusion import audio
+from riffusion.downmix import mixed_blocks
 from riffusion.painting.jobs import SongJob
 from riffusion.painting.long_song import Painter, Region, open_song
 from riffusion.painting.mixing import Layers, Mixed, Placement, mix_song
@@ -19,7 +20,6 @@ from riffusion.painting.results import working_folder
 from riffusion.painting.retries import Attempt, Candidate, best, is_settled, plan_rounds
 from riffusion.painting.save_result import Signals, save_result
 from riffusion.painting.song_report import Overview
-from riffusion.recordings.downmix import mixed_blocks
 from riffusion.recordings.recording import open_sound
 from riffusion.util import files
 

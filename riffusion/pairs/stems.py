@@ -13,7 +13,7 @@ import soxr
 
 from riffusion import audio
 from riffusion.audio import FORMATS, mono_blocks, resample
-from riffusion.recordings.downmix import Downmix, Survey, mixed_blocks
+from riffusion.downmix import Downmix, Survey, mixed_blocks
 from riffusion.recordings.ffmpeg import binaries, put_ffmpeg_on_path
 from riffusion.recordings.recording import Recording, open_recording, open_recordings, open_sound, working_folder
 from riffusion.util import names

@@ -6,8 +6,8 @@ import soundfile
 from conftest import RATE, tone
 
 from riffusion import audio
+from riffusion.downmix import Downmix, Survey, mixed_blocks, without_rumble
 from riffusion.pairs import stems
-from riffusion.recordings.downmix import Downmix, Survey, mixed_blocks, without_rumble
 from riffusion.util.errors import UserError
 
 TIME = np.arange(3 * RATE) / RATE
