@@ -400,6 +400,48 @@ def test_an_edit_that_fails_is_tried_again_and_can_be_an_error(tiny_model, tmp_p
     assert run(tiny_model, tmp_path / "out", *flags) == 1  # it is there already, and still not performed
 
 
+def count_decodings(song: Path, monkeypatch) -> list[str]:
+    """A list that grows with whatever decodes a file: libsndfile's openings and runs of ffmpeg; these go on as ever."""
+    decodings: list[str] = []
+    open_sound, start = soundfile.SoundFile.__init__, subprocess.Popen.__init__
+
+    def is_song(file) -> bool:
+        if isinstance(file, int):
+            return os.path.samestat(os.fstat(file), song.stat())
+        return isinstance(file, str | bytes | Path) and Path(os.fsdecode(file)).resolve() == song.resolve()
+
+    def opened(self, file, mode="r", *rest, **named):
+        decodings.extend(["libsndfile"] * (mode == "r" and is_song(file)))
+        open_sound(self, file, mode, *rest, **named)
+
+    def started(self, command, *rest, **named):
+        decodes = "-i" in command or any("frame=" in str(part) for part in command)
+        read = any(is_song(str(part).removeprefix("file:")) for part in command)
+        decodings.extend(["ffmpeg"] * (decodes and read))
+        start(self, command, *rest, **named)
+
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", opened)
+    monkeypatch.setattr(subprocess.Popen, "__init__", started)
+    return decodings
+
+
+@pytest.mark.parametrize(("ending", "decoder"), [("flac", "libsndfile"), ("ogg", "libsndfile"), ("m4a", "ffmpeg")])
+def test_a_compressed_song_is_decoded_once_for_all_candidates_and_retries(
+    tiny_model, tmp_path, monkeypatch, ending, decoder
+):
+    audio.save_wav(tmp_path / "song.wav", np.zeros((1, RATE), np.int32), RATE)  # in silence every attempt fails
+    song = tmp_path / f"song.{ending}"
+    codec = ["-c:a", "libvorbis"] if ending == "ogg" else []
+    command = [ffmpeg.binaries()[0], "-v", "error", "-i", tmp_path / "song.wav", *codec, song]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    decodings = count_decodings(song, monkeypatch)
+    flags = ["--audio", str(song), "--prompt", "add a vocal", "--num_candidates", "4", "--retries", "3", "--quiet"]
+    assert run(tiny_model, tmp_path / "out", *flags) == 0
+    record = json.loads((tmp_path / "out" / "song" / "result.json").read_text())
+    assert len(record["attempts"]) == 7
+    assert decodings == [decoder]
+
+
 def test_several_scales_make_a_grid(tiny_model, tmp_path):
     audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
     flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--guidance_scale", "2.5", "5")

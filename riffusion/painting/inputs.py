@@ -152,7 +152,7 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
     if str(path) == STDIN:
         recording = open_stdin(scratch)
     elif without_stem is None:
-        recording = open_recording(path, scratch, name=path)
+        recording = open_recording(path, scratch, name=path, decode_once=True)
     else:
         recording = open_stems(path, without_stem, scratch)
     clipped, survey = 0, Survey()
@@ -180,7 +180,9 @@ def open_stdin(scratch: Path) -> Recording:
     """A recording of what standard input holds. Raises UserError if it is closed or can't be read."""
     if sys.stdin is None:
         raise UserError(f"{STDIN}: standard input is closed")
-    return open_recording(copy_stream(sys.stdin.buffer, scratch, Path(STDIN)), scratch, name=Path(STDIN))
+    return open_recording(
+        copy_stream(sys.stdin.buffer, scratch, Path(STDIN)), scratch, name=Path(STDIN), decode_once=True
+    )
 
 
 def open_stems(path: Path, without_stem: str, scratch: Path) -> Recording:

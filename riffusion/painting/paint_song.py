@@ -50,7 +50,8 @@ def paint_song(job: SongJob, painter: Painter, options: PaintOptions) -> None:
         samples = audio.write_floats(mono, blocks, rate, needed=needed)
         end = samples if options.end is None else min(int(options.end * rate), samples)
         region = Region(int(options.start * rate), end)
-        candidates, pictures = paint_candidates(SongPainting(job, mono, region, painter, options))
+        candidates, drawn = paint_candidates(SongPainting(job, mono, region, painter, options))
+        pictures = {name: drawn[name] for name in SIGNALS}
         for path in keep_best(candidates, Path(scratch)).iterdir():
             path.replace(folder / path.name)
         save_result(folder, job, candidates, Signals(pictures, options.format, job.song.seconds, params))

@@ -17,6 +17,7 @@ from riffusion.util.errors import UserError
 
 BLOCK_SAMPLES = 1 << 20  # read at a time
 INTEGERS = {"PCM_S8": 16, "PCM_U8": 16, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}  # libsndfile's names, and bits
+UNCOMPRESSED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF")  # libsndfile's names
 FLOATS = {"FLOAT": 24, "DOUBLE": 24}  # bits that are kept of them
 SLACK_SECONDS = 0.2  # between the length that a container tells and what its codec makes of it
 MPEG_HEADS = (b"\xff", b"ID3")  # at the beginning of files that libsndfile believes to be MPEG, and misreads
@@ -28,8 +29,9 @@ BARE_STREAMS = ("mp3", "aac")  # ffmpeg's names of formats without a container
 class Recording:
     """A recording that can be read any number of times, in blocks; its samples are counted, never estimated.
 
-    `path` is what it is called. A plain wav, FLAC or Ogg Vorbis file is read itself, anything else from a wav file
-    that ffmpeg made of it. `bits` keep all that it holds, and `faults` say what is missing or damaged, and where.
+    `path` is what it is called. A plain wav file is read itself, and so are FLAC and Ogg Vorbis files, unless they are
+    to be decoded once; anything else is read from a wav file that ffmpeg made of it. `bits` keep all that it holds, and
+    `faults` say what is missing or damaged, and where.
     """
 
     path: Path
@@ -42,15 +44,15 @@ class Recording:
     integers: bool  # whether they can be read as integers, exactly
     tags: dict[str, str]
     faults: tuple[str, ...]
-    decoding: tuple[int, ffmpeg.Stream] | None = None  # what `file` was made of, unless it is the source
+    decoding: tuple[int, ffmpeg.Stream] | None = None  # what ffmpeg made `file` of
 
     def blocks(self, dtype: str = "float32", size: int = BLOCK_SAMPLES) -> Iterator[np.ndarray]:
         """All samples, (channels, samples) at a time: "float32" or "float64" in [-1, 1], or the top bits of "int32".
 
         Raises UserError if there are fewer than there should be.
         """
-        if self.decoding is not None and not self.file.exists():
-            ffmpeg.decode(self.source, [(*self.decoding, self.file)], self.path)
+        if self.file != self.source and not self.file.exists():
+            self._decode()
         left = self.samples
         try:
             with open_sound(self.file) as sound:
@@ -64,9 +66,16 @@ class Recording:
             raise UserError(f"{self.path}: breaks off at {place:.2f} s of {self.samples / self.rate:.2f} s")
 
     def release(self) -> None:
-        """Remove the file that ffmpeg made; if the recording is read again, it is made again."""
-        if self.decoding is not None:
+        """Remove the file that it was decoded into; if the recording is read again, it is decoded again."""
+        if self.file != self.source:
             self.file.unlink(missing_ok=True)
+
+    def _decode(self) -> None:
+        if self.decoding is not None:
+            ffmpeg.decode(self.source, [(*self.decoding, self.file)], self.path)
+            return
+        with open_sound(self.source) as sound:
+            copy_sound(sound, self.file, self.path)
 
     def require_whole(self) -> "Recording":
         """The recording itself; raises UserError if it has faults."""
@@ -75,30 +84,36 @@ class Recording:
         return self
 
 
-def open_recording(path: Path, folder: Path, stream: int = 0, name: Path | None = None) -> Recording:
+def open_recording(
+    path: Path, folder: Path, stream: int = 0, name: Path | None = None, decode_once: bool = False
+) -> Recording:
     """An audio stream of any file that libsndfile or ffmpeg reads, a pipe's too; `folder` is where it is decoded.
 
-    What it is, is told by its content; `name` is what it is called, if not by its path. Raises UserError if it can't be
-    read, or there is no room in `folder`.
+    What it is, is told by its content; `name` is what it is called, if not by its path. With `decode_once` what
+    libsndfile could decode whenever it is read is decoded there, too. Raises UserError if it can't be read, or there is
+    no room in `folder`.
     """
-    return open_recordings(path, [stream], folder, name)[0]
+    return open_recordings(path, [stream], folder, name, decode_once)[0]
 
 
-def open_recordings(path: Path, streams: Sequence[int], folder: Path, name: Path | None = None) -> list[Recording]:
+def open_recordings(
+    path: Path, streams: Sequence[int], folder: Path, name: Path | None = None, decode_once: bool = False
+) -> list[Recording]:
     """Several audio streams of a file as `open_recording` opens one, decoded in one run."""
     source = regular_file(path, folder)
     path = name or path
     with source.open("rb") as file:
         head = file.read(4)
         found = containers.look(file) if head else containers.Look()
+    copies = folder if decode_once else None
     if found.plain and list(streams) == [0]:
-        plain = open_plain(path, source, found.faults)
+        plain = open_plain(path, source, found.faults, copies)
         if plain is not None:
             return [plain]
     nameless = link_without_ending(source, folder)
     there = ffmpeg.probe(nameless)
     if not there and list(streams) == [0] and not head.startswith(MPEG_HEADS):
-        plain = open_plain(path, source, found.faults, any_kind=True)
+        plain = open_plain(path, source, found.faults, copies, any_kind=True)
         if plain is not None:
             return [plain]
     if not there:
@@ -170,22 +185,54 @@ def open_sound(path: Path) -> soundfile.SoundFile:
     return soundfile.SoundFile(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
 
 
-def open_plain(path: Path, source: Path, faults: tuple[str, ...], any_kind: bool = False) -> Recording | None:
+def open_plain(
+    path: Path, source: Path, faults: tuple[str, ...], copies: Path | None = None, any_kind: bool = False
+) -> Recording | None:
     """A recording that libsndfile reads from the file itself; none if it can't.
 
-    Without `any_kind` it has to be one whose length it knows for certain: of samples as they are, FLAC or Vorbis.
+    Without `any_kind` it has to be one whose length it knows for certain: of samples as they are, FLAC or Vorbis. What
+    is compressed is decoded into the folder `copies`, if that is given.
     """
+    file = source
     try:
         with open_sound(source) as sound:
             kind = sound.subtype
             if not any_kind and kind not in (*INTEGERS, *FLOATS, "VORBIS"):
                 return None
             rate, channels, samples, tags = sound.samplerate, sound.channels, sound.frames, sound.copy_metadata()
+            if copies is not None and sound.format not in UNCOMPRESSED:
+                file = working_folder(copies) / "decoded.wav"
+                copy_sound(sound, file, path)
     except soundfile.LibsndfileError:
         return None
     bits = (INTEGERS | FLOATS).get(kind, 16)
-    plain = Recording(path, source, source, rate, channels, samples, bits, kind in INTEGERS, tags, faults)
+    plain = Recording(path, source, file, rate, channels, samples, bits, kind in INTEGERS, tags, faults)
     return check_length(plain)
+
+
+def copy_sound(sound: soundfile.SoundFile, copy: Path, path: Path) -> None:
+    """Write what is left of a file, known as `path`, into a wav file with exactly its samples, which is fast to read.
+
+    Raises UserError if it can't be decoded or there is no room.
+    """
+    integers, needed = sound.subtype in INTEGERS, 4 * sound.frames * sound.channels
+    subtype = f"PCM_{INTEGERS[sound.subtype]}" if integers else "DOUBLE" if sound.subtype == "DOUBLE" else "FLOAT"
+    try:
+        name = os.fsencode(copy)
+        with soundfile.SoundFile(name, "w", sound.samplerate, sound.channels, subtype, format="RF64") as file:
+            for block in read_blocks(sound, "int32" if integers else "float64", path):
+                file.write(block)
+    except (OSError, soundfile.LibsndfileError, AssertionError) as error:
+        raise refusal(copy.parent, error, needed) from error
+
+
+def read_blocks(sound: soundfile.SoundFile, dtype: str, path: Path) -> Iterator[np.ndarray]:
+    """What is left of a file, known as `path`, (samples, channels) at a time. Raises UserError if it can't be read."""
+    try:
+        while len(block := sound.read(BLOCK_SAMPLES, dtype=dtype, always_2d=True)):
+            yield block
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: ends unexpectedly ({error.error_string})") from error
 
 
 def read_decoded(

@@ -268,3 +268,31 @@ def test_a_sound_of_a_tone_comes_out_of_every_format_alike(tmp_path):
         run_ffmpeg("-i", tmp_path / "tone.wav", *codec, tmp_path / name)
         _, samples = read(tmp_path / name, tmp_path)
         assert np.corrcoef(samples[0, :40000], tone(440, 1.0)[0, :40000])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("kind", [("flac", "PCM_16"), ("flac", "PCM_24"), ("ogg", "VORBIS")])
+def test_what_is_decoded_once_has_the_same_samples(tmp_path, kind):
+    ending, subtype = kind
+    path, samples = tmp_path / f"song.{ending}", np.random.default_rng(0).uniform(-1, 1, (RATE, 2))
+    soundfile.write(path, samples, RATE, subtype=subtype)
+    itself = open_recording(path, tmp_path)
+    decoded = open_recording(path, tmp_path, decode_once=True)
+    assert (itself.file, decoded.source) == (path, path)
+    assert decoded.file != path
+    kinds = ("float32", "float64", "int32") if decoded.integers else ("float32", "float64")
+    for _ in range(2):
+        for dtype in kinds:
+            blocks = [np.concatenate(list(each.blocks(dtype, 5000)), axis=1) for each in (itself, decoded)]
+            assert (blocks[0] == blocks[1]).all()
+        decoded.release()
+        assert not decoded.file.exists()
+    assert path.exists()
+    assert (decoded.bits, decoded.samples, decoded.integers) == (itself.bits, itself.samples, itself.integers)
+
+
+def test_a_plain_wav_file_is_never_copied(tmp_path):
+    soundfile.write(tmp_path / "song.wav", np.zeros((RATE, 2)), RATE)
+    recording = open_recording(tmp_path / "song.wav", tmp_path, decode_once=True)
+    assert recording.file == tmp_path / "song.wav"
+    recording.release()
+    assert recording.file.exists()
