@@ -1,7 +1,7 @@
 """What is measured of a painted stem, as result.json, tables and pages name it, with the verdict on the edit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -70,6 +70,11 @@ class Measurements:
         return {key: value for key, value in known.items() if value is not None} | {
             "edit performed": self.verdict.value
         }
+
+    def of_stem(self) -> "Measurements":
+        """What is measured of the stem's sound alone, not of the rest of a result."""
+        mixing = replace(self, limited_db=None, limited_seconds=None, samples_cut=None, clipped_samples=None)
+        return replace(mixing, backing_changed=None, outside_grey=None)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Measurements":

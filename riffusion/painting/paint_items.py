@@ -15,6 +15,7 @@ from riffusion.painting.options import PaintOptions
 from riffusion.painting.results import working_folder
 from riffusion.painting.retries import Attempt, Candidate, best, is_settled, plan_rounds
 from riffusion.painting.save_result import Signals, save_result
+from riffusion.pairs.instructions import asked_stem
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class ItemRun:
 
     def add(self, attempt: Attempt, painted: PaintedItem) -> None:
         """Take what was painted in an attempt for a candidate."""
-        more = {"outside_grey": painted.outside_grey}
-        self.candidates.append(Candidate(attempt, self.job.task, self.job.prompt, painted.analysis, more))
+        stem = asked_stem(self.job.prompt)
+        self.candidates.append(Candidate(attempt, self.job.task, stem, painted.analysis, painted.measured))
         self.painted[attempt.number] = painted
 
 

@@ -4,7 +4,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from riffusion.painting.results import working_folder
 from riffusion.painting.retries import Attempt, Candidate, best, is_settled, plan_rounds
 from riffusion.painting.save_result import Signals, save_result
 from riffusion.painting.song_report import Overview
+from riffusion.pairs.instructions import asked_stem
 from riffusion.recordings.recording import open_sound
 from riffusion.util import files
 
@@ -85,8 +86,9 @@ def keep_best(candidates: list[Candidate], folder: Path) -> Path:
     """The best candidate's folder; those of the others are deleted. They lie in `folder`, named after their numbers."""
     kept = best(candidates)
     for candidate in candidates:
-        if candidate is not kept:
-            shutil.rmtree(folder / str(candidate.attempt.number), ignore_errors=True)
+        other = folder / str(candidate.attempt.number)
+        if candidate is not kept and other.exists():
+            shutil.rmtree(other)
     return folder / str(kept.attempt.number)
 
 
@@ -119,8 +121,14 @@ def mix_candidate(painting: SongPainting, stem: Iterable[np.ndarray], folder: Pa
 
 def measured_candidate(painting: SongPainting, attempt: Attempt, overview: Overview, mixed: Mixed) -> Candidate:
     """A mixed candidate with all that was measured of it."""
-    more: dict[str, float] = {"limited_db": mixed.limited_db, "limited_seconds": mixed.limited_seconds}
-    more |= {"samples_cut": mixed.samples_cut, "clipped_samples": painting.job.song.clipped}
-    if audio.FORMATS[painting.options.format].lossless:
-        more["backing_changed"] = mixed.backing_changed
-    return Candidate(attempt, painting.job.task, painting.job.prompt, overview.analysis(), more)
+    job, analysis = painting.job, overview.analysis()
+    stem = asked_stem(job.prompt)
+    measured = replace(
+        analysis.measurements(job.task, stem),
+        limited_db=mixed.limited_db,
+        limited_seconds=mixed.limited_seconds,
+        samples_cut=mixed.samples_cut,
+        clipped_samples=job.song.clipped,
+        backing_changed=mixed.backing_changed if audio.FORMATS[painting.options.format].lossless else None,
+    )
+    return Candidate(attempt, job.task, stem, analysis, measured)

@@ -1,13 +1,11 @@
 """Painting more than once: candidates and retries, and which one is kept."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from riffusion.diffusion.sampling import Settings
 from riffusion.painting.measurements import Measurements, Verdict
 from riffusion.painting.metrics import StemAnalysis
 from riffusion.painting.result import AttemptRecord
-from riffusion.pairs.instructions import asked_stem
 from riffusion.pairs.tasks import Success, Task
 
 MORE_TEXT = 1.5  # times the text guidance, from the second retry on
@@ -45,31 +43,13 @@ def plan_rounds(settings: Settings, candidates: int, retries: int) -> list[list[
 
 @dataclass(frozen=True)
 class Candidate:
-    """What was painted in an attempt, as far as it is measured.
-
-    `more` holds fields of `Measurements` that aren't of the stem's sound.
-    """
+    """What was painted in an attempt, as far as it is measured; `stem` is the one that was asked for, "" if unknown."""
 
     attempt: Attempt
     task: Task
-    prompt: str
+    stem: str
     analysis: StemAnalysis
-    more: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def stem(self) -> str:
-        """The stem that was asked for, "" if the instruction doesn't say."""
-        return asked_stem(self.prompt)
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether the edit was performed."""
-        return self.analysis.verdict(self.task, self.stem)
-
-    @property
-    def measured(self) -> Measurements:
-        """All that was measured."""
-        return replace(self.analysis.measurements(self.task, self.stem), **self.more)
+    measured: Measurements
 
     def rank(self) -> tuple[float, ...]:
         """What makes a better candidate, first things first: performed; then the more is sung, or is heard at all.
@@ -85,13 +65,14 @@ class Candidate:
 
     def record(self) -> AttemptRecord:
         """This candidate among the attempts of result.json."""
-        settings, measured = self.attempt.settings, self.analysis.measurements(self.task, self.stem)
-        return AttemptRecord(self.attempt.number, settings.guidance_scale, settings.image_guidance_scale, measured)
+        settings = self.attempt.settings
+        scales = settings.guidance_scale, settings.image_guidance_scale
+        return AttemptRecord(self.attempt.number, *scales, self.measured.of_stem())
 
 
 def is_settled(candidates: list[Candidate]) -> bool:
     """Whether a candidate performed the edit, or none can be said to have failed."""
-    return any(candidate.verdict is not Verdict.FAILED for candidate in candidates)
+    return any(candidate.measured.verdict is not Verdict.FAILED for candidate in candidates)
 
 
 def best(candidates: list[Candidate]) -> Candidate:

@@ -3,6 +3,7 @@ from riffusion.painting.measurements import Verdict
 from riffusion.painting.metrics import LEVEL_RANGE_DB, PaintedLevel, StemAnalysis, Voicing
 from riffusion.painting.retries import Candidate, best, is_settled, plan_rounds
 from riffusion.painting.timbre import Timbre
+from riffusion.pairs.instructions import asked_stem
 from riffusion.pairs.tasks import ADD, KEEP, REMOVE, Task
 
 SETTINGS = Settings(guidance_scale=2.0, image_guidance_scale=3.0, num_inference_steps=20, seed=0)
@@ -20,7 +21,8 @@ def candidate(
     attempt = plan_rounds(SETTINGS, 9, 0)[0][number]
     level = PaintedLevel(0.0 if performed else LEVEL_RANGE_DB[1] + 1, active)
     analysis = StemAnalysis(level, Voicing(voiced, 440.0), Timbre(overtones, 20.0, 0.1))
-    return Candidate(attempt, task, prompt, analysis)
+    stem = asked_stem(prompt)
+    return Candidate(attempt, task, stem, analysis, analysis.measurements(task, stem))
 
 
 def test_retries_take_new_noise_then_more_text_then_less_image():
@@ -39,7 +41,7 @@ def test_the_best_is_performed_then_sung_then_heard():
     drums = [candidate(0, True, 0.2, 0.9, prompt="add drums"), candidate(1, True, 0.6, 0.5, prompt="add drums")]
     assert best(drums).attempt.number == 0
     whistles = candidate(0, True, 0.9, 0.9, overtones=0.2)
-    assert whistles.verdict is Verdict.FAILED
+    assert whistles.measured.verdict is Verdict.FAILED
     assert best([whistles, candidate(1, True, 0.3, 0.3)]).attempt.number == 1
     assert best([candidate(0, True, 0.5, 0.5), candidate(1, True, 0.5, 0.5)]).attempt.number == 0
     assert best([candidate(0, True, 0.5, 0.5, KEEP), candidate(1, False, 0.0, 0.05, KEEP)]).attempt.number == 1
