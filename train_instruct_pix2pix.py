@@ -15,6 +15,7 @@ from riffusion.util.runtime import run_script
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked; their defaults are those of `TrainOptions`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     count, add = at_least(1), parser.add_argument_group("model").add_argument
     add("--pretrained_model_name_or_path", help="folder or Hub name to start from")
@@ -103,6 +104,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Train; returns the exit code."""
     from riffusion.training.loop import train
 
     train(TrainOptions(**vars(args)))

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -66,16 +67,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@dataclass(frozen=True)
+class Options:
+    """The flags."""
+
+    model_id: str
+    dataset_id: str
+    measure: list[str]
+    batch_sizes: list[int]
+    repeats: int
+    num_inference_steps: int
+    real_size: bool
+    real_size_steps: int
+    max_samples: int
+    seeds: list[int]
+    slow_steps: int
+    json: Path | None
+
+
 def main(args: argparse.Namespace) -> int:
+    """Measure; returns the exit code."""
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        return run_measures(args, lambda name: MEASURES[name](args, Path(folder)))
+        return run_measures(args, lambda name: MEASURES[name](Options(**vars(args)), Path(folder)))
 
 
-def models(args: argparse.Namespace, folder: Path) -> list[tuple[str, str, int]]:
+def models(options: Options, folder: Path) -> list[tuple[str, str, int]]:
     """Name, folder and steps of each model to run."""
-    found = [(Path(args.model_id).name, args.model_id, args.num_inference_steps)]
-    return [*found, ("real size", str(real_size_edit_model(folder)), args.real_size_steps)] if args.real_size else found
+    found = [(Path(options.model_id).name, options.model_id, options.num_inference_steps)]
+    if options.real_size:
+        found.append(("real size", str(real_size_edit_model(folder)), options.real_size_steps))
+    return found
 
 
 def real_size_edit_model(folder: Path) -> Path:
@@ -110,14 +132,15 @@ def in_turns(
 
 
 def grey(pictures: list[Image.Image]) -> np.ndarray:
+    """Grey levels of pictures of one size, int (pictures, height, width)."""
     return np.stack([np.asarray(picture.convert("L"), dtype=int) for picture in pictures])
 
 
-def measure_equal(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_equal(options: Options, folder: Path) -> list[dict[str, object]]:
     """The same sampling by both, one picture at a time."""
-    item = held_out_items(args.dataset_id, 1, model.load_facts(args.model_id).target)[0]
+    item = held_out_items(options.dataset_id, 1, model.load_facts(options.model_id).target)[0]
     rows: list[dict[str, object]] = []
-    for name, path, steps in models(args, folder):
+    for name, path, steps in models(options, folder):
         facts = model.load_facts(path)
         settings = choose_settings(facts, None, None, steps, 0, scheduler="ddim")
         reference = theirs(path)
@@ -126,7 +149,7 @@ def measure_equal(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
             "diffusers": partial(their_pictures, reference, [item], settings),
             "ours": partial(our_pictures, ours, [item], settings),
         }
-        pictures, spent = in_turns(runs, args.repeats)
+        pictures, spent = in_turns(runs, options.repeats)
         rows.append(
             {
                 "model": name,
@@ -164,23 +187,23 @@ def our_pictures(
     return edit_images(pipeline, originals, prompts, [item.sha256 for item in items], settings)
 
 
-def measure_speed(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_speed(options: Options, folder: Path) -> list[dict[str, object]]:
     """Our defaults beside the pipeline as it comes, in float32, with as many steps as we are asked to compare with."""
-    target = model.load_facts(args.model_id).target
-    some = held_out_items(args.dataset_id, max(args.batch_sizes), target)
+    target = model.load_facts(options.model_id).target
+    some = held_out_items(options.dataset_id, max(options.batch_sizes), target)
     rows: list[dict[str, object]] = []
-    for name, path, steps in models(args, folder):
+    for name, path, steps in models(options, folder):
         facts, dtype = model.load_facts(path), choose_dtype(DEVICE, None)
         reference, ours = theirs(path), model.load_pipeline(path, str(DEVICE), dtype)
         plain = choose_settings(facts, None, None, steps, 0)
         default = choose_settings(facts, None, None, min(steps, DEFAULT_STEPS), 0)
-        for batch in args.batch_sizes:
+        for batch in options.batch_sizes:
             chosen = some[:batch]
             runs = {
                 "diffusers": partial(their_pictures, reference, chosen, plain),
                 "ours": partial(our_pictures, ours, chosen, default),
             }
-            _, spent = in_turns(runs, args.repeats)
+            _, spent = in_turns(runs, options.repeats)
             rows.append(
                 {"model": name, "batch": batch, "diffusers' steps": steps, "our steps": default.num_inference_steps}
                 | {"our dtype": str(dtype).removeprefix("torch.")}
@@ -190,19 +213,19 @@ def measure_speed(args: argparse.Namespace, folder: Path) -> list[dict[str, obje
     return rows
 
 
-def measure_quality(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_quality(options: Options, folder: Path) -> list[dict[str, object]]:
     """Edit rate and level of our defaults and of many steps, seed by seed, beside the control rows."""
-    facts = model.load_facts(args.model_id)
-    pipeline = model.load_pipeline(args.model_id, str(DEVICE), choose_dtype(DEVICE, None))
+    facts = model.load_facts(options.model_id)
+    pipeline = model.load_pipeline(options.model_id, str(DEVICE), choose_dtype(DEVICE, None))
     painter = Painter(pipeline, SpectrogramConverter(facts.params, str(DEVICE)), facts.target, 4)
-    items = held_out_items(args.dataset_id, args.max_samples, facts.target)
+    items = held_out_items(options.dataset_id, options.max_samples, facts.target)
     audios = open_audio(items, painter)
     controls = control_rows(audios, facts.target)
     known = [Summary.of(name, [one.measured for one in painted]).row() for name, painted in controls.items()]
     rows = [row | {"s a clip": 0.0, FROM_SLOW: 0.0} for row in known]
     slow: dict[int, list[Image.Image]] = {}  # by seed
-    for scheduler, steps in (("ddim", args.slow_steps), ("ddim", 20), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
-        for seed in args.seeds:
+    for scheduler, steps in (("ddim", options.slow_steps), ("ddim", 20), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
+        for seed in options.seeds:
             settings = choose_settings(facts, None, None, steps, seed, scheduler=scheduler)
             started = time.perf_counter()
             our_pictures(pipeline, items[:4], settings)
@@ -216,7 +239,7 @@ def measure_quality(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
     return rows
 
 
-def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_batches(options: Options, folder: Path) -> list[dict[str, object]]:
     """Largest difference of painted stems from those of batch size 1; does the same call give the same bytes?"""
     runs = {
         "batch 1": ("--batch_size", "1"),
@@ -230,8 +253,15 @@ def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
         launch = (
             ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"] if name == "two processes" else []
         )
-        command = [sys.executable, *launch, str(ROOT / "inference_instruct_pix2pix.py"), "--model_id", args.model_id]
-        command += ["--dataset_id", args.dataset_id, "--seed", "--max_samples", str(min(args.max_samples, 8)), *flags]
+        command = [sys.executable, *launch, str(ROOT / "inference_instruct_pix2pix.py"), "--model_id", options.model_id]
+        command += [
+            "--dataset_id",
+            options.dataset_id,
+            "--seed",
+            "--max_samples",
+            str(min(options.max_samples, 8)),
+            *flags,
+        ]
         subprocess.run([*command, "--quiet", "--base_save_path", str(folder / name)], check=True)
     rows: list[dict[str, object]] = []
     for name in [name for name in runs if name != "batch 1"]:
@@ -246,7 +276,7 @@ def measure_batches(args: argparse.Namespace, folder: Path) -> list[dict[str, ob
             {"run": name, "samples": len(differences), "largest difference, grey levels": largest}
             | {"all files the same": "yes" if equal else "no"}
         )
-    return [*rows, another_order(args)]
+    return [*rows, another_order(options)]
 
 
 def kept_first(folder: Path) -> bool:
@@ -255,11 +285,11 @@ def kept_first(folder: Path) -> bool:
     return result is not None and result.kept == 0
 
 
-def another_order(args: argparse.Namespace) -> dict[str, object]:
+def another_order(options: Options) -> dict[str, object]:
     """The same items backwards, and three at a time."""
-    facts = model.load_facts(args.model_id)
-    pipeline = model.load_pipeline(args.model_id, str(DEVICE), choose_dtype(DEVICE, None))
-    items = held_out_items(args.dataset_id, 6, facts.target)
+    facts = model.load_facts(options.model_id)
+    pipeline = model.load_pipeline(options.model_id, str(DEVICE), choose_dtype(DEVICE, None))
+    items = held_out_items(options.dataset_id, 6, facts.target)
     settings = choose_settings(facts, None, None, DEFAULT_STEPS, 0)
     forwards = grey(our_pictures(pipeline, items, settings))
     backwards = our_pictures(pipeline, items[:2:-1], settings) + our_pictures(pipeline, items[2::-1], settings)
@@ -269,18 +299,18 @@ def another_order(args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def measure_gpu(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_gpu(options: Options, folder: Path) -> list[dict[str, object]]:
     """Clips a second of the real-size model in bf16 by both, compiled or not, and its share of the matrix rate."""
     require_gpu()
     path = real_size_edit_model(folder)
     flops, rate = 3 * unet_flops(folder / "base"), matrix_rate()
-    some = held_out_items(args.dataset_id, max(args.batch_sizes), model.load_facts(args.model_id).target)
-    settings = choose_settings(model.ModelFacts(), None, None, args.num_inference_steps, 0, scheduler="ddim")
+    some = held_out_items(options.dataset_id, max(options.batch_sizes), model.load_facts(options.model_id).target)
+    settings = choose_settings(model.ModelFacts(), None, None, options.num_inference_steps, 0, scheduler="ddim")
     reference = theirs(str(path), torch.bfloat16)
     ours, compiled = (model.load_pipeline(str(path), str(DEVICE), torch.bfloat16) for _ in range(2))
     compiled.unet.compile()
     rows: list[dict[str, object]] = []
-    for batch in args.batch_sizes:
+    for batch in options.batch_sizes:
         chosen = some[:batch]
         runs = {
             "diffusers": partial(their_pictures, reference, chosen, settings),
@@ -288,9 +318,9 @@ def measure_gpu(args: argparse.Namespace, folder: Path) -> list[dict[str, object
             "ours, compiled": partial(our_pictures, compiled, chosen, settings),
         }
         in_turns(runs, 1)  # to warm up, and to compile
-        _, spent = in_turns(runs, args.repeats)
+        _, spent = in_turns(runs, options.repeats)
         for name, each in spent.items():
-            share = 100 * flops * args.num_inference_steps / each / rate
+            share = 100 * flops * options.num_inference_steps / each / rate
             rows.append(
                 {"batch": batch, "run": name, "clips a second": 1 / each, "ratio": spent["diffusers"] / each}
                 | {"of the matrix rate %": share}

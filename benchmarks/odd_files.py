@@ -245,6 +245,7 @@ def renamed(source: Source, rng: Random) -> tuple[str, bytes]:
 
 
 def replaced(data: bytes, place: int, piece: bytes) -> bytes:
+    """The data with a piece of it overwritten from `place` on."""
     return data[:place] + piece + data[place + len(piece) :]
 
 

@@ -230,7 +230,7 @@ def names(root: Path, rng: Random) -> OddPairs:
 def two_kinds(root: Path, rng: Random) -> OddPairs:
     """A picture is of another size or mode, or has other tags."""
     file = choose(root, rng, *PICTURE_ENDINGS)
-    picture = Image.open(file)
+    picture: Image.Image = Image.open(file)
     exif, way = (
         picture.getexif(),
         rng.choice(["narrower", "lower", "RGBA", "P", "CMYK", "I;16", "no tags", "other tags"]),

@@ -227,6 +227,7 @@ class ReferencePairs(Dataset):
 
 
 def tokenized(tokenizer: CLIPTokenizer, text: str) -> torch.Tensor:
+    """Token ids (tokens,)."""
     return tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids[0]
 
 
@@ -292,10 +293,12 @@ def damage(checkpoint: Path) -> None:
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
+    """The weights of a saved UNet."""
     return load_file(output / "unet" / "diffusion_pytorch_model.safetensors")
 
 
 def differing(folder: Path, name: str) -> int:
+    """How many tensors of a run aren't the uninterrupted one's."""
     straight, other = weights(folder / "straight"), weights(folder / name)
     return sum(not torch.equal(straight[key], other[key]) for key in straight)
 
@@ -320,6 +323,7 @@ def measure_processes(options: Options, folder: Path) -> list[dict[str, object]]
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a saved UNet in float32."""
     return {name: weight.float() for name, weight in weights(folder).items()}
 
 

@@ -42,14 +42,14 @@ def test_the_autoencoder_starts_near_what_it_is_to_answer(factor: int):
 
 def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(autoencoder, "SAVE_STEPS", 3)
-    flags = ["--train_data_dir", "pairs", "--output_dir", str(tmp_path), "--autoencoder_steps", "4", "--crop", "32"]
-    args = base_model.parse_args([*flags, "--batch_size", "2"])
+    state = tmp_path / "new" / "autoencoder.pt"
+    training = autoencoder.Training(steps=4, crop=32, batch_size=2, learning_rate=3e-4, seed=0, state=state)
     pictures = np.random.default_rng(0).integers(0, 256, (4, 64, 64), dtype=np.uint8)
     ends = []
     for _ in range(2):  # the second goes on from step 3 of the first
         torch.manual_seed(len(ends))
         vae = autoencoder.make_autoencoder(64, 8)
-        autoencoder.train_autoencoder(vae, pictures, args)
+        autoencoder.train_autoencoder(vae, pictures, training)
         ends.append(vae.state_dict())
     for name, weight in ends[0].items():
         assert torch.equal(weight, ends[1][name]), name

@@ -5,7 +5,6 @@ residual branches begin at zero, each halving is a projection of 2 x 2 neighbour
 what was projected, and the last normalisations divide by constants that are louder than the rest.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +146,7 @@ def set_outputs(layer: nn.Conv2d, outputs: Sequence[int], inputs: Sequence[int],
     """Make some outputs of a convolution a matrix (outputs, inputs) times some inputs, at the same place."""
     centre = layer.kernel_size[0] // 2
     layer.weight[list(outputs)] = 0
+    assert layer.bias is not None
     layer.bias[list(outputs)] = 0
     layer.weight[torch.tensor(outputs)[:, None], torch.tensor(inputs), centre, centre] = matrix
 
@@ -183,29 +183,41 @@ def fit_convolution(inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return solution[:, :-1].reshape(-1, inputs.shape[1], 3, 3), solution[:, -1]
 
 
-def train_autoencoder(vae: AutoencoderKL, pictures: np.ndarray, args: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Training:
+    """How the autoencoder is trained."""
+
+    steps: int
+    crop: int  # pixels
+    batch_size: int  # crops
+    learning_rate: float  # peak of a one-cycle schedule
+    seed: int
+    state: Path  # file of the weights so far, from which a killed run resumes
+
+
+def train_autoencoder(vae: AutoencoderKL, pictures: np.ndarray, training: Training) -> None:
     """Mean squared error on random crops, with a slight pull of the posterior to a unit normal.
 
-    It goes on from what an earlier run has left in `training_state`; everything random about a step follows from the
-    seed and its number, so the end is the same.
+    It resumes from `training.state` if an earlier run has left that; everything random about a step follows from the
+    seed and its number, so the result is the same.
     """
     optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=args.learning_rate, weight_decay=0, betas=(0.9, 0.99), fused=True
+        vae.parameters(), lr=training.learning_rate, weight_decay=0, betas=(0.9, 0.99), fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.learning_rate, total_steps=args.autoencoder_steps, pct_start=0.04
+        optimizer, training.learning_rate, total_steps=training.steps, pct_start=0.04
     )
     learning, done = {"vae": vae, "optimizer": optimizer, "schedule": schedule}, 0
-    if training_state(args).is_file():
-        state = torch.load(training_state(args), weights_only=True)
+    if training.state.is_file():
+        state = torch.load(training.state, weights_only=True)
         done = state.pop("done")
         for name, values in state.items():
             learning[name].load_state_dict(values)
-    with tqdm(total=args.autoencoder_steps, initial=done, desc="autoencoder", unit="step") as progress:
-        for step in range(done, args.autoencoder_steps):
-            larger = 2 if step >= SMALL_CROPS * args.autoencoder_steps else 1
-            rng, generator = np.random.default_rng([args.seed, step]), torch.Generator().manual_seed(step)
-            crops = random_crops(pictures, max(1, args.batch_size // larger**2), args.crop * larger, rng)
+    with tqdm(total=training.steps, initial=done, desc="autoencoder", unit="step") as progress:
+        for step in range(done, training.steps):
+            larger = 2 if step >= SMALL_CROPS * training.steps else 1
+            rng, generator = np.random.default_rng([training.seed, step]), torch.Generator().manual_seed(step)
+            crops = random_crops(pictures, max(1, training.batch_size // larger**2), training.crop * larger, rng)
             posterior = vae.encode(crops).latent_dist
             error = nn.functional.mse_loss(vae.decode(posterior.sample(generator)).sample, crops)
             kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
@@ -217,20 +229,15 @@ def train_autoencoder(vae: AutoencoderKL, pictures: np.ndarray, args: argparse.N
             progress.set_postfix(grey_levels=f"{127.5 * error.item() ** 0.5:.2f}", kl=f"{kl.item():.2f}", refresh=False)
             progress.update()
             if (step + 1) % SAVE_STEPS == 0:
-                save_state(learning, step + 1, args)
+                save_state(learning, step + 1, training.state)
 
 
-def training_state(args: argparse.Namespace) -> Path:
-    """Where a run that is killed has left its weights."""
-    return args.output_dir / "autoencoder.pt"
-
-
-def save_state(learning: dict, done: int, args: argparse.Namespace) -> None:
-    """Save so many steps' learning, whole or not at all."""
-    part = training_state(args).with_suffix(".part")
-    args.output_dir.mkdir(parents=True, exist_ok=True)
+def save_state(learning: dict, done: int, path: Path) -> None:
+    """Save the state after so many steps, completely or not at all."""
+    part = path.with_suffix(".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({name: one.state_dict() for name, one in learning.items()} | {"done": done}, part)
-    part.replace(training_state(args))
+    part.replace(path)
 
 
 def random_crops(pictures: np.ndarray, count: int, crop: int, rng: np.random.Generator) -> Tensor:

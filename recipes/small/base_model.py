@@ -63,13 +63,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Make the checkpoint; returns the exit code."""
     torch.manual_seed(args.seed)
-    pictures = load_pictures(args)
-    tokenizer = make_tokenizer(args)
+    pictures = load_pictures(args.train_data_dir, args.max_pictures, args.seed)
+    tokenizer = make_tokenizer(args.train_data_dir, args.vocabulary, args.output_dir)
+    training = autoencoder.Training(
+        steps=args.autoencoder_steps,
+        crop=args.crop,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        seed=args.seed,
+        state=args.output_dir / "autoencoder.pt",
+    )
     text_encoder = make_text_encoder(tokenizer)
     vae = autoencoder.make_autoencoder(pictures.shape[-1], args.latent_factor)
     autoencoder.start_from_components(vae, pictures)
-    autoencoder.train_autoencoder(vae, pictures, args)
+    autoencoder.train_autoencoder(vae, pictures, training)
     autoencoder.standardise_latents(vae, pictures, args.latent_evenness)
     error = autoencoder.round_trip_error(vae, pictures)
     print(f"autoencoder: {error:.2f} grey levels rms on pictures it was trained on")
@@ -86,21 +95,21 @@ def main(args: argparse.Namespace) -> int:
     pipeline.save_pretrained(args.output_dir)
     model.save_facts(args.output_dir, model.ModelFacts(guidance_scale=GUIDANCE, image_guidance_scale=IMAGE_GUIDANCE))
     files.save_json(args.output_dir / "base_model.json", vars(args))
-    autoencoder.training_state(args).unlink(missing_ok=True)
+    training.state.unlink(missing_ok=True)
     return 0
 
 
-def load_pictures(args: argparse.Namespace) -> np.ndarray:
-    """A random choice of the folder's pictures, uint8 (pictures, height, width)."""
-    paths = sorted(args.train_data_dir.rglob("*.png"))
+def load_pictures(folder: Path, most: int, seed: int) -> np.ndarray:
+    """A random choice of at most so many of the folder's pictures, uint8 (pictures, height, width)."""
+    paths = sorted(folder.rglob("*.png"))
     if not paths:
-        raise UserError(f"{args.train_data_dir}: holds no pictures; make them with preprocess_musdb.py")
-    chosen = random.Random(args.seed).sample(paths, min(len(paths), args.max_pictures))
+        raise UserError(f"{folder}: holds no pictures; make them with preprocess_musdb.py")
+    chosen = random.Random(seed).sample(paths, min(len(paths), most))
     return np.stack([np.asarray(Image.open(path).convert("L")) for path in tqdm(chosen, desc="reading pictures")])
 
 
-def make_tokenizer(args: argparse.Namespace) -> CLIPTokenizer:
-    """CLIP's byte-pair tokenizer with a vocabulary of the dataset's instructions; unknown words are spelt."""
+def make_tokenizer(pairs: Path, tokens: int, output_dir: Path) -> CLIPTokenizer:
+    """CLIP's byte-pair tokenizer with so many tokens, from the pairs' instructions; unknown words are spelt."""
     specials = ["<|startoftext|>", "<|endoftext|>"]
     bpe = Tokenizer(models.BPE(unk_token=specials[1], end_of_word_suffix="</w>", continuing_subword_prefix=""))
     bpe.normalizer = normalizers.Lowercase()
@@ -112,15 +121,15 @@ def make_tokenizer(args: argparse.Namespace) -> CLIPTokenizer:
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=args.vocabulary,
+        vocab_size=tokens,
         special_tokens=specials,
         end_of_word_suffix="</w>",
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator(instruction_texts(args.train_data_dir), trainer)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    vocabulary, merges = bpe.model.save(str(args.output_dir))
+    bpe.train_from_iterator(instruction_texts(pairs), trainer)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    vocabulary, merges = bpe.model.save(str(output_dir))
     tokenizer = CLIPTokenizer(vocabulary, merges, model_max_length=77)
     for path in (vocabulary, merges):
         Path(path).unlink()

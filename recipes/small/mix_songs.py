@@ -46,22 +46,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Mix the songs; returns the exit code."""
     songs = stems.find_songs(args.root_data_dir)
     phrases = stems.sound_files(args.voices_dir)[0]
     if not phrases:
         raise UserError(f"{args.voices_dir}: holds no sound")
     files.make_folder(args.output_dir)
     for number in tqdm(range(args.songs), unit="song"):
-        mix_song(number, songs, phrases, args)
+        folder = args.output_dir / f"mixed {number:03d}"
+        if not folder.is_dir():
+            rng = np.random.default_rng([args.seed, number])
+            mix_song(folder, songs, phrases, round(args.seconds * RATE), rng)
     return 0
 
 
-def mix_song(number: int, songs: list[stems.Song], phrases: list[Path], args: argparse.Namespace) -> None:
-    """Write one song, unless it is there: what goes together follows from the seed and its number."""
-    folder = args.output_dir / f"mixed {number:03d}"
-    if folder.is_dir():
-        return
-    rng, samples = np.random.default_rng([args.seed, number]), round(args.seconds * RATE)
+def mix_song(
+    folder: Path, songs: list[stems.Song], phrases: list[Path], samples: int, rng: np.random.Generator
+) -> None:
+    """Write one song of random backing and phrases, so many samples long, into a new folder."""
     chosen = rng.choice(len(songs), size=len(BACKING), replace=len(songs) < len(BACKING))
     parts = {"vocals": sing_phrases(phrases, samples, rng)}
     for name, place in zip(BACKING, chosen, strict=True):
@@ -69,7 +71,7 @@ def mix_song(number: int, songs: list[stems.Song], phrases: list[Path], args: ar
         part = load_audio(path, RATE, stream)[0].mean(axis=0)
         gain = 10 ** (rng.uniform(-MOST_GAIN_DB, MOST_GAIN_DB) / 20)
         parts[name] = gain * cut(part, samples, rng)
-    with tempfile.TemporaryDirectory(dir=args.output_dir) as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         aside = Path(temporary) / folder.name
         aside.mkdir()
         for name, part in parts.items():

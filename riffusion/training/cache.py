@@ -109,6 +109,7 @@ def write_shard(folder: Path, batches: Iterator[Mapping[str, Tensor]], rows: int
 
 
 def shard_folder(folder: Path, shard: int) -> Path:
+    """Where a shard's arrays are."""
     return folder / f"shard-{shard:05d}"
 
 
