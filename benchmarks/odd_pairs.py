@@ -17,7 +17,7 @@ from PIL import Image
 import preprocess_musdb
 import upload_musdb
 from riffusion.pairs.pair import METADATA, read_records
-from riffusion.spectrogram import ExifTags, SpectrogramParams
+from riffusion.spectrogram_params import ExifTags, SpectrogramParams
 
 ONE_SONG, SONGS, ORIGINAL, PARQUET = "one song", "songs", "the original's", "Parquet"
 KINDS = (ONE_SONG, SONGS, ORIGINAL, PARQUET)

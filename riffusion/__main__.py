@@ -19,13 +19,13 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from riffusion.audio import load_audio, save_wav
-from riffusion.image import SpectrogramImageConverter, save_png
-from riffusion.spectrogram import ExifTags, SpectrogramParams, mel_filters
+from riffusion.spectrogram_params import ExifTags, SpectrogramParams
 from riffusion.util.errors import UserError
 from riffusion.util.files import make_folder
 from riffusion.util.flags import Help, torch_device
@@ -119,42 +119,46 @@ def add_param_flags(parser: argparse.ArgumentParser, default_text: str) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    names = [field.name for field in dataclasses.fields(SpectrogramParams)]
+    flags = {name: getattr(args, name, None) for name in names}
+    given = {name: value for name, value in flags.items() if value is not None}
     commands = {"audio-to-image": audio_to_image, "image-to-audio": image_to_audio}
-    return commands[args.command](args)
-
-
-def audio_to_image(args: argparse.Namespace) -> int:
-    """Write the picture of a sound file."""
-    require_ending(args.image, PICTURE_ENDINGS, "pictures are lossless: JPEG would cost 1.1 dB")
-    params = override(SpectrogramParams(), args)
-    check_params(params)
-    waveform = load_channels(args.audio, params)
-    require_writable(args.image)
-    image = SpectrogramImageConverter(params, args.device).spectrogram_image_from_audio(waveform)
-    save_png(image, args.image)
-    print(f"{args.image}: {image.width} x {image.height} pixels, {waveform.shape[1] / params.sample_rate:.2f} s")
+    commands[args.command](args.audio, args.image, given, args.device)
     return 0
 
 
-def image_to_audio(args: argparse.Namespace) -> int:
-    """Write the sound of a picture."""
-    require_ending(args.audio, SOUND_ENDINGS, "other formats are made from one of these")
-    image = load_picture(args.image)
-    tags = read_tags(image, args)
-    params = override(SpectrogramParams.from_exif(tags), args)
-    require_writable(args.audio)
+def audio_to_image(audio: Path, picture: Path, given: dict[str, Any], device: str) -> None:
+    """Write the picture of a sound file. `given` are the params that don't have their defaults."""
+    from riffusion.image import SpectrogramImageConverter, save_png
+
+    require_ending(picture, PICTURE_ENDINGS, "pictures are lossless: JPEG would cost 1.1 dB")
+    params = SpectrogramParams(**given)
+    check_params(params)
+    waveform = load_channels(audio, params)
+    require_writable(picture)
+    image = SpectrogramImageConverter(params, device).spectrogram_image_from_audio(waveform)
+    save_png(image, picture)
+    print(f"{picture}: {image.width} x {image.height} pixels, {waveform.shape[1] / params.sample_rate:.2f} s")
+
+
+def image_to_audio(audio: Path, picture: Path, given: dict[str, Any], device: str) -> None:
+    """Write the sound of a picture. `given` are the params that take the place of its tags."""
+    require_ending(audio, SOUND_ENDINGS, "other formats are made from one of these")
+    image = load_picture(picture)
+    tags = read_tags(picture, image, given)
+    params = dataclasses.replace(SpectrogramParams.from_exif(tags), **given)
+    require_writable(audio)
     try:
         check_params(params)
-        require_height(image, params, tags, args)
-        waveform, level_note = sound_of(image, params, tags.get(ExifTags.MAX_VALUE, 0.0), args.device)
+        require_height(image, params, tags, given)
+        waveform, level_note = sound_of(image, params, tags.get(ExifTags.MAX_VALUE, 0.0), device)
     except UserError as error:
-        raise UserError(f"{args.image}: {error}") from error
+        raise UserError(f"{picture}: {error}") from error
     tags_note = "" if tags else "has no tags of Riffusion's, so V1's settings are taken"
     if tags_note or level_note:
-        print(f"{args.image}: {'; '.join(filter(None, (tags_note, level_note)))}")
-    save_wav(args.audio, waveform, params.sample_rate)
-    print(f"{args.audio}: {waveform.shape[1] / params.sample_rate:.2f} s at {params.sample_rate} Hz")
-    return 0
+        print(f"{picture}: {'; '.join(filter(None, (tags_note, level_note)))}")
+    save_wav(audio, waveform, params.sample_rate)
+    print(f"{audio}: {waveform.shape[1] / params.sample_rate:.2f} s at {params.sample_rate} Hz")
 
 
 def require_ending(path: Path, endings: Sequence[str], reason: str) -> None:
@@ -170,15 +174,10 @@ def require_writable(path: Path) -> None:
         raise UserError(f"{path}: can't write this file ({'it is a folder' if path.is_dir() else 'no permission'})")
 
 
-def override(params: SpectrogramParams, args: argparse.Namespace) -> SpectrogramParams:
-    """The params with those values that were given as flags."""
-    names = [field.name for field in dataclasses.fields(params)]
-    given = {name: getattr(args, name, None) for name in names}
-    return dataclasses.replace(params, **{name: value for name, value in given.items() if value is not None})
-
-
 def check_params(params: SpectrogramParams) -> None:
     """Raises UserError on values that make no spectrogram, or one that is too large."""
+    from riffusion.spectrogram import mel_filters
+
     p = params
     for name, (least, most) in LIMITS.items():
         value = getattr(p, name)
@@ -225,8 +224,8 @@ def load_picture(path: Path) -> Image.Image:
     return image
 
 
-def read_tags(image: Image.Image, args: argparse.Namespace) -> dict[int, float]:
-    """A picture's EXIF tags of Riffusion's, but for those that a flag replaces.
+def read_tags(path: Path, image: Image.Image, given: dict[str, Any]) -> dict[int, float]:
+    """The EXIF tags of Riffusion's in a picture, but for those of params that are `given`.
 
     Raises UserError if one isn't a finite number, or not a whole one where it has to be.
     """
@@ -234,25 +233,26 @@ def read_tags(image: Image.Image, args: argparse.Namespace) -> dict[int, float]:
     exif = image.getexif()
     for tag in ExifTags:
         name = tag.name.lower()
-        if tag not in exif or getattr(args, name, None) is not None:
+        if tag not in exif or name in given:
             continue
         value, whole = exif[tag], isinstance(getattr(SpectrogramParams, name, None), int)
         if not isinstance(value, numbers.Real) or not math.isfinite(value) or (whole and value % 1):
-            raise UserError(f"{args.image}: EXIF tag {tag} ({name}) is {value!r:.40}, not a {'whole ' * whole}number")
+            kind = "whole number" if whole else "number"
+            raise UserError(f"{path}: EXIF tag {tag} ({name}) is {value!r:.40}, not a {kind}")
         tags[tag] = float(value)
     if not 0 <= tags.get(ExifTags.MAX_VALUE, 0) <= MAX_VALUE_LIMIT:
         value = tags[ExifTags.MAX_VALUE]
-        raise UserError(f"{args.image}: EXIF tag {ExifTags.MAX_VALUE} (max_value) is {value:g}, no amplitude")
+        raise UserError(f"{path}: EXIF tag {ExifTags.MAX_VALUE} (max_value) is {value:g}, no amplitude")
     return tags
 
 
 def require_height(
-    image: Image.Image, params: SpectrogramParams, tags: dict[int, float], args: argparse.Namespace
+    image: Image.Image, params: SpectrogramParams, tags: dict[int, float], given: dict[str, Any]
 ) -> None:
     """Refuse a picture that isn't as high as its params have bands, and say which flag may help."""
     if image.height == params.num_frequencies:
         return
-    if args.num_frequencies is not None:
+    if "num_frequencies" in given:
         raise UserError(f"is {image.height} pixels high, but --num-frequencies is {params.num_frequencies}")
     source = "its tags say" if ExifTags.NUM_FREQUENCIES in tags else "without a tag that says otherwise it should have"
     advice = f"if it was drawn with {image.height}, pass --num-frequencies {image.height}"
@@ -264,6 +264,8 @@ def sound_of(image: Image.Image, params: SpectrogramParams, max_value: float, de
 
     A `max_value` of 0 is an unknown one, or silence.
     """
+    from riffusion.image import SpectrogramImageConverter
+
     converter = SpectrogramImageConverter(params, device)
     waveform = converter.audio_from_spectrogram_image(image, max_value or 1.0)
     peak = float(np.abs(waveform).max())

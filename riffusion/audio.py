@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ import soundfile
 import soxr
 
 from riffusion.recordings import id3
+from riffusion.recordings.downmix import Downmix, Mix, mean_of_channels, without_rumble
 from riffusion.recordings.recording import BLOCK_SAMPLES, Recording, open_recording
 from riffusion.util.disk_space import refusal
 from riffusion.util.errors import UserError
 
 MOST_SAMPLE = 2.0**32  # of floats: integers of 32 bits are smaller, and spectra of what isn't larger fit into float32
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-Mix = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,6 @@ def tell_faults(recording: Recording) -> None:
         print(f"warning: {recording.path}: {fault}", file=sys.stderr)
 
 
-def mean_of_channels(block: np.ndarray, rate: int) -> np.ndarray:
-    """(channels, samples), of whatever rate, to (samples,)."""
-    return block.mean(axis=0)
-
-
 class MonoStream:
     """A signal mixed down to one channel and resampled by soxr, block by block; their sizes make no difference."""
 
@@ -141,6 +136,12 @@ def mono_blocks(
         for block in recording.blocks(size=BLOCK_SAMPLES):
             yield mono.add(check_audio(block, recording.path))
         yield mono.finish()
+
+
+def mixed_blocks(source: Path | Recording, sample_rate: int, downmix: Downmix, stream: int = 0) -> Iterator[np.ndarray]:
+    """`mono_blocks` of a recording whose `Downmix` is known: float32 (samples,) at a time."""
+    blocks = mono_blocks(source, sample_rate, stream, downmix.mixer())
+    return without_rumble(blocks, sample_rate) if downmix.lifted else blocks
 
 
 def resampled_blocks(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:

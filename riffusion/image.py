@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from riffusion.phase import waveform_from_mel_amplitudes
-from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, max_value_from_exif
+from riffusion.spectrogram import SpectrogramConverter
+from riffusion.spectrogram_params import SpectrogramParams, max_value_from_exif
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
 

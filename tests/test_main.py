@@ -10,7 +10,7 @@ from PIL import Image
 
 from riffusion import __main__ as command
 from riffusion import audio
-from riffusion.spectrogram import ExifTags, SpectrogramParams
+from riffusion.spectrogram_params import ExifTags, SpectrogramParams
 from riffusion.util.errors import UserError
 
 RATE = 44100
@@ -314,3 +314,20 @@ def test_the_command_line_itself():
     )
     assert "python -m riffusion audio-to-image --audio clip.wav --image clip.png" in run.stdout
     assert run.stderr == ""
+
+
+def test_help_answers_at_once():
+    ask = """
+import resource, runpy, sys
+sys.argv = ["riffusion", "--help"]
+try:
+    runpy.run_module("riffusion", run_name="__main__")
+except SystemExit:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(usage.ru_utime + usage.ru_stime, "torch" in sys.modules)
+"""
+    process = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    seconds, has_torch = process.stdout.splitlines()[-1].split()
+    assert has_torch == "False"
+    assert float(seconds) < 1.0
+    assert "audio-to-image" in process.stdout

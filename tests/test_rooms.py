@@ -16,7 +16,7 @@ SCRIPTS = ("preprocess_musdb", "upload_musdb", "train_instruct_pix2pix", "infere
 FLOORS = (  # lowest first; a room may import those on floors below its own
     {"util"},
     {"recordings"},
-    {"audio", "downmix", "spectrogram", "image", "phase"},
+    {"audio", "spectrogram_params", "spectrogram", "image", "phase"},
     {"pairs"},
     {"diffusion"},
     {"training"},

@@ -6,7 +6,8 @@ from conftest import tone
 
 from riffusion.image import image_from_spectrogram
 from riffusion.phase import waveform_from_mel_amplitudes
-from riffusion.spectrogram import CPU_BLOCK_FRAMES, ExifTags, SpectrogramConverter, SpectrogramParams
+from riffusion.spectrogram import CPU_BLOCK_FRAMES, SpectrogramConverter
+from riffusion.spectrogram_params import ExifTags, SpectrogramParams
 
 PARAMS = SpectrogramParams()
 

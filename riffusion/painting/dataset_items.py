@@ -25,7 +25,8 @@ from riffusion.phase import (
     stem_from_image,
     waveform_from_mel_amplitudes,
 )
-from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams, max_value_from_exif
+from riffusion.spectrogram import SpectrogramConverter
+from riffusion.spectrogram_params import SpectrogramParams, max_value_from_exif
 from riffusion.util.errors import UserError
 
 

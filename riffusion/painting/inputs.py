@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from riffusion import audio
-from riffusion.downmix import Downmix, Survey
 from riffusion.painting.options import STDIN, PaintOptions
 from riffusion.pairs import stems
+from riffusion.recordings.downmix import Downmix, Survey
 from riffusion.recordings.recording import Recording, copy_stream, open_recording
 from riffusion.spectrogram import SpectrogramParams
 from riffusion.util import files

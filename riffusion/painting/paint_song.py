@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from riffusion import audio
-from riffusion.downmix import mixed_blocks
 from riffusion.painting.jobs import SongJob
 from riffusion.painting.long_song import Painter, Region, open_song
 from riffusion.painting.mixing import Layers, Mixed, Placement, mix_song
@@ -47,7 +46,7 @@ def paint_song(job: SongJob, painter: Painter, options: PaintOptions) -> None:
     with working_folder(job.folder) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         mono, rate = Path(scratch) / "model-input.wav", params.sample_rate
         needed = 4 * math.ceil(job.song.seconds * rate)
-        blocks = mixed_blocks(job.song.recording, rate, job.song.downmix)
+        blocks = audio.mixed_blocks(job.song.recording, rate, job.song.downmix)
         samples = audio.write_floats(mono, blocks, rate, needed=needed)
         end = samples if options.end is None else min(int(options.end * rate), samples)
         region = Region(int(options.start * rate), end)

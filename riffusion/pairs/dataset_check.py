@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from riffusion.pairs.dataset import load_splits, writable_cache
 from riffusion.pairs.pair import PAIR_PICTURES, PAIR_TEXTS, TARGETS
 from riffusion.pairs.picture_file import GREY_MODES, READABLE_MODES, Header, read_header
-from riffusion.spectrogram import FLOAT_LIMIT, ExifTags, SpectrogramParams
+from riffusion.spectrogram_params import FLOAT_LIMIT, ExifTags, SpectrogramParams
 from riffusion.util import files
 from riffusion.util.errors import UserError
 

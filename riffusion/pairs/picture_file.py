@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from riffusion.spectrogram import ExifTags
+from riffusion.spectrogram_params import ExifTags
 from riffusion.util.errors import UserError
 
 HEAD_BYTES, TAIL_BYTES = 1024, 12  # what is looked at: our tags and size lie in the former

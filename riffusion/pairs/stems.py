@@ -13,7 +13,7 @@ import soxr
 
 from riffusion import audio
 from riffusion.audio import FORMATS, mono_blocks, resample
-from riffusion.downmix import Downmix, Survey, mixed_blocks
+from riffusion.recordings.downmix import Downmix, Survey
 from riffusion.recordings.ffmpeg import binaries, put_ffmpeg_on_path
 from riffusion.recordings.recording import Recording, open_recording, open_recordings, open_sound, working_folder
 from riffusion.util import names
@@ -288,7 +288,7 @@ def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
         energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate, needed)
         downmixes[name] = survey.finish(recording.path)
         if downmixes[name].cancels or downmixes[name].lifted:
-            blocks = mixed_blocks(recording, sample_rate, downmixes[name])
+            blocks = audio.mixed_blocks(recording, sample_rate, downmixes[name])
             energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate, needed)
         recording.release()
     longest = max(lengths.values())

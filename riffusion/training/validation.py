@@ -20,7 +20,7 @@ from riffusion.diffusion.sampling import choose_settings, edit_images
 from riffusion.diffusion.schedulers import DEFAULT_STEPS
 from riffusion.image import SpectrogramImageConverter
 from riffusion.pairs.dataset import read_pair_picture
-from riffusion.spectrogram import max_value_from_exif
+from riffusion.spectrogram_params import max_value_from_exif
 from riffusion.training.examples import TrainingExamples
 from riffusion.training.sources import Columns
 from riffusion.util import figures, files

@@ -9,7 +9,8 @@ from riffusion.image import grey_levels, image_from_spectrogram
 from riffusion.painting.dataset_items import Item, ItemAudio, read_items
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.tasks import ADD
-from riffusion.spectrogram import INT16_SCALE, SpectrogramConverter, SpectrogramParams
+from riffusion.spectrogram import SpectrogramConverter
+from riffusion.spectrogram_params import INT16_SCALE, SpectrogramParams
 from riffusion.util.errors import UserError
 
 PARAMS = SpectrogramParams(num_frames=64)

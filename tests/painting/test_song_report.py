@@ -8,7 +8,8 @@ from riffusion import audio
 from riffusion.painting import metrics, song_report
 from riffusion.painting.song_report import Overview
 from riffusion.pairs.tasks import ADD, EXTRACT, KEEP, REMOVE, TASKS
-from riffusion.spectrogram import ExifTags, SpectrogramConverter
+from riffusion.spectrogram import SpectrogramConverter
+from riffusion.spectrogram_params import ExifTags
 
 
 def look_at(song, task=ADD, rate=RATE, channels=1, block=10_000, **where) -> Overview:

@@ -6,7 +6,7 @@ from conftest import cut, write_picture
 from PIL import Image
 
 from riffusion.pairs.picture_file import read_header, read_picture, verify_checksums
-from riffusion.spectrogram import ExifTags, SpectrogramParams
+from riffusion.spectrogram_params import ExifTags, SpectrogramParams
 from riffusion.util.errors import UserError
 
 TAGS = SpectrogramParams().to_exif(123.25)

@@ -7,15 +7,13 @@ mean is taken, sample for sample. The song itself is never changed.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import soxr
 
-from riffusion import audio
-from riffusion.recordings.recording import Recording
 from riffusion.util.errors import UserError
 
 CELL_SECONDS = 0.5  # looked at as a whole
@@ -35,6 +33,14 @@ LEAST_CELLS = 2  # in a row that must cancel, or be lifted: half a second is an 
 MOST_PEAK = 16.0  # +24 dB over full scale: no mix of floats gets there
 INTEGER_BITS = (16, 24, 32)  # that floats may hold unscaled
 FEW = 1e-3  # the share of the samples beyond `MOST_PEAK` up to which they are errors, and not the scale of the file
+
+
+Mix = Callable[[np.ndarray, int], np.ndarray]  # makes (samples,) of a block (channels, samples) and its rate in Hz
+
+
+def mean_of_channels(block: np.ndarray, rate: int) -> np.ndarray:
+    """(channels, samples), of whatever rate, to (samples,)."""
+    return block.mean(axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +69,10 @@ class Downmix:
         """Whether an offset or a rumble would count in the picture."""
         return self.offset is not None
 
-    def mixer(self) -> audio.Mix:
+    def mixer(self) -> Mix:
         """What mixes a file's blocks down, one after another from its beginning."""
         if not (self.cancels or self.lifted):
-            return audio.mean_of_channels
+            return mean_of_channels
         place = 0
 
         def mix(block: np.ndarray, rate: int) -> np.ndarray:
@@ -85,12 +91,6 @@ class Downmix:
         """The channels' rms over that of the sum, around some places of the song."""
         cells = (seconds / self.cell_seconds).astype(int)
         return self.loudness[np.minimum(cells, len(self.loudness) - 1)]
-
-
-def mixed_blocks(source: Path | Recording, sample_rate: int, downmix: Downmix, stream: int = 0) -> Iterator[np.ndarray]:
-    """`audio.mono_blocks` of a recording whose `Downmix` is known: float32 (samples,) at a time."""
-    blocks = audio.mono_blocks(source, sample_rate, stream, downmix.mixer())
-    return without_rumble(blocks, sample_rate) if downmix.lifted else blocks
 
 
 def without_rumble(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
@@ -149,7 +149,7 @@ class Survey:
     def mix(self, block: np.ndarray, rate: int) -> np.ndarray:
         """The mean of the channels, looked at on the way."""
         self.add(block, rate)
-        return audio.mean_of_channels(block, rate)
+        return mean_of_channels(block, rate)
 
     def look(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of whole cells, the channels' covariances in each band, (cells, bands, channels, channels), the power of what

@@ -6,8 +6,8 @@ import soundfile
 from conftest import RATE, tone
 
 from riffusion import audio
-from riffusion.downmix import Downmix, Survey, mixed_blocks, without_rumble
 from riffusion.pairs import stems
+from riffusion.recordings.downmix import Downmix, Survey, without_rumble
 from riffusion.util.errors import UserError
 
 TIME = np.arange(3 * RATE) / RATE
@@ -22,7 +22,7 @@ def looked_through(samples: np.ndarray, rate: int = RATE) -> Downmix:
 
 def mixed(samples: np.ndarray, tmp_path: Path, rate: int = RATE) -> np.ndarray:
     soundfile.write(tmp_path / "song.wav", samples.T, rate, subtype="FLOAT")
-    return np.concatenate(list(mixed_blocks(tmp_path / "song.wav", RATE, looked_through(samples, rate))))
+    return np.concatenate(list(audio.mixed_blocks(tmp_path / "song.wav", RATE, looked_through(samples, rate))))
 
 
 def level_db(signal: np.ndarray) -> float:
