@@ -1,13 +1,16 @@
+import contextlib
 import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -24,7 +27,7 @@ from riffusion.image import mel_from_pixels
 from riffusion.pairs import stems
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.pair import METADATA, Pair, read_records
-from riffusion.pairs.stems import Song, load_stems
+from riffusion.pairs.stems import Song, example_song, load_stems
 from riffusion.pairs.tasks import Edit, task_named
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.util.errors import UserError
@@ -282,6 +285,71 @@ def test_killed_at_any_moment_a_second_run_ends_with_the_same_bytes(songs, tmp_p
     time.sleep(0.5)  # its workers notice
     run(songs, tmp_path / "killed")
     assert files(tmp_path / "killed") == files(tmp_path / "straight")
+
+
+def next_reader(pipe: Path, process: subprocess.Popen) -> tuple[int, BinaryIO] | None:
+    """The child of a process that opens a named pipe next, and the end to write to; none if the process ends first."""
+    until = time.monotonic() + 300
+    while process.poll() is None:
+        assert time.monotonic() < until, "nobody reads the song"
+        with contextlib.suppress(OSError):  # nobody has it open for reading
+            end = os.fdopen(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "wb")
+            os.set_blocking(end.fileno(), True)
+            while not (readers := [child for child in children(process) if reads(child, pipe)]):
+                time.sleep(0.01)
+            return readers[0], end
+        time.sleep(0.01)
+    return None
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    files = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+def reads(process: int, file: Path) -> bool:
+    """Whether a process has a file open."""
+    try:
+        return any(os.path.realpath(one) == str(file) for one in Path(f"/proc/{process}/fd").iterdir())
+    except OSError:  # it has just ended
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are found by Linux's /proc")
+@pytest.mark.parametrize("always", [False, True])
+def test_a_worker_that_is_killed_costs_at_most_its_own_song(songs, tmp_path, always):
+    write_song(songs / "Zither")
+    film = songs / "Doomed.stem.mp4"
+    film.symlink_to(example_song().path)
+    run(songs, tmp_path / "straight")
+    film.unlink()
+    os.mkfifo(film)  # a worker that opens it waits for us
+    command = [sys.executable, "preprocess_musdb.py", "--root_data_dir", str(songs), "--num_proc", "2", "--silence"]
+    command += [*TINY_CLIP, "--output_dir", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, cwd=Path(preprocess_musdb.__file__).parent, stderr=subprocess.PIPE)
+    try:
+        kills = 0
+        while reader := next_reader(film, process):
+            worker, pipe = reader
+            with pipe:
+                if kills and not always:
+                    pipe.write(example_song().path.read_bytes())
+                    break
+                os.kill(worker, signal.SIGKILL)
+            kills += 1
+            while worker in children(process):  # while it ends, it could be taken for the next one
+                time.sleep(0.01)
+        errors = process.communicate(timeout=300)[1].decode()
+    finally:
+        process.kill()  # where an assertion fails, while it waits for the pipe
+    made, expected = files(tmp_path / "killed"), files(tmp_path / "straight")
+    if always:
+        assert made.pop("report.json") != expected.pop("report.json")
+        expected = {name: data for name, data in expected.items() if not name.startswith("Doomed")}
+    assert made == expected
+    assert process.returncode == (2 if always else 0)
+    assert ("Doomed.stem.mp4: its process was killed" in errors) == always
 
 
 def test_processes_change_nothing(songs, tmp_path):
