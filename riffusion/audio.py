@@ -215,11 +215,19 @@ def from_integers(samples: np.ndarray, bits: int) -> np.ndarray:
 
 
 def save_wav(path: Path, samples: np.ndarray, rate: int, bits: int = 16) -> None:
-    """Write int32 samples (channels, samples) of `bits` bits, or float audio, which is rounded first."""
+    """Write int32 samples (channels, samples) of `bits` bits, or float audio, which is rounded first.
+
+    Raises UserError if there is no room for the file, and leaves no part of it.
+    """
     if not np.issubdtype(samples.dtype, np.integer):
         samples = to_integers(samples, bits)
-    with AudioWriter(path, rate, len(samples), bits) as file:
-        file.write(samples)
+    writer = AudioWriter(path, rate, len(samples), bits, needed=samples.size * bits // 8)
+    try:
+        with writer:
+            writer.write(samples)
+    except UserError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def format_of(path: Path) -> Format:
@@ -231,11 +239,20 @@ class AudioWriter:
     """An audio file to write integers into, in that one of `FORMATS` which its name ends in.
 
     Lossy formats have no bits to choose. `tags` are those of `carried_tags`. Raises UserError if the format can't hold
-    such a signal, and with `write` or `close` if the file can't be written whole.
+    such a signal, and with `write` or `close` if the file can't be written whole: with the bytes that are `needed`, as
+    far as that is known.
     """
 
-    def __init__(self, path: Path, rate: int, channels: int, bits: int = 16, tags: dict[str, str] | None = None):
-        self.path, self.bits = path, bits
+    def __init__(
+        self,
+        path: Path,
+        rate: int,
+        channels: int,
+        bits: int = 16,
+        tags: dict[str, str] | None = None,
+        needed: int = 0,
+    ):
+        self.path, self.bits, self.needed = path, bits, needed
         chosen, tags = format_of(path), tags or {}
         is_mp3 = chosen.kind == "MP3"
         what = f"{channels} channel{'s' * (channels > 1)} of {rate} Hz as {chosen.kind} {chosen.subtype(bits)}"
@@ -244,7 +261,7 @@ class AudioWriter:
         try:
             self.file = _OutputFile(path, id3.encode_tags(tags) if is_mp3 and tags else b"")
         except OSError as error:
-            raise refusal(path, error) from error
+            raise refusal(path, error, needed) from error
         try:
             self.sound = soundfile.SoundFile(
                 self.file, "w", rate, channels, chosen.subtype(bits), format=chosen.kind, closefd=False
@@ -276,7 +293,7 @@ class AudioWriter:
 
     def _require_written(self) -> None:
         if self.file.failure is not None:
-            raise refusal(self.path, self.file.failure) from self.file.failure
+            raise refusal(self.path, self.file.failure, self.needed) from self.file.failure
 
     def __enter__(self) -> Self:
         return self

@@ -158,5 +158,5 @@ class SpectrogramImageConverter:
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a lossless picture with its EXIF tags. Raises UserError if it can't be written."""
-    with writing(path):
+    with writing(path, image.width * image.height * len(image.getbands())):
         image.save(path, exif=image.getexif(), compress_type=zlib.Z_RLE)  # a fifth of the default's time, no larger

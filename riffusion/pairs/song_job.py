@@ -108,7 +108,8 @@ def run_pooled(jobs: list[SongJob], processes: int) -> Iterator[SongResult]:
 
 
 def killed(job: SongJob) -> SongResult:
-    """The result of a song whose process is gone."""
+    """The result of a song whose process is gone; what it left in its folder goes."""
+    shutil.rmtree(job.folder, ignore_errors=True)
     return SongResult(job, failure=f"{job.song.path}: its process was killed; is there too little memory?")
 
 
