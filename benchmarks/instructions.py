@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from riffusion.audio import decibels
 from riffusion.image import changed_share, mel_from_pixels, pixels_from_mel
 from riffusion.pairs import stems
 from riffusion.pairs.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER_SECOND, REGISTER_HZ, measure_pitch
@@ -187,7 +188,7 @@ def false_measurements(pairs: list[Pair], songs: dict[str, stems.Song], most: in
         speed = 2 ** (source.semitones / 12)
         cut = {name: stem[start : start + round(CLIP_SAMPLES * speed)] for name, stem in loaded.items()}
         rest = [name for name in source.backing_stems.split(", ") if name != "vocals"]
-        level = 10 * np.log10(np.mean(cut["vocals"] ** 2) / np.mean(sum(cut[name] for name in rest) ** 2))
+        level = decibels(np.mean(cut["vocals"] ** 2), np.mean(sum(cut[name] for name in rest) ** 2))
         heard = measure_pitch(cut["vocals"], 44100)
         values = {
             "false pitch": (heard.median_f0_hz * speed, HEARD_WORDS["median_f0_hz"]),

@@ -20,6 +20,7 @@ from riffusion.util.disk_space import refusal
 from riffusion.util.errors import UserError
 
 MOST_SAMPLE = 2.0**32  # of floats: integers of 32 bits are smaller, and spectra of what isn't larger fit into float32
+LEAST_POWER = 1e-12  # mean square
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
@@ -174,6 +175,11 @@ def check_audio(audio: np.ndarray, path: Path, most: float = MOST_SAMPLE) -> np.
     if peak > most:
         raise UserError(f"{path}: holds samples up to {peak:g}, which no sound has: it is damaged")
     return audio
+
+
+def decibels(power: float, reference: float) -> float:
+    """A power over a reference power, in dB. Both are taken for at least 1e-12, which is -120 dBFS of samples."""
+    return float(10 * np.log10(max(power, LEAST_POWER) / max(reference, LEAST_POWER)))
 
 
 def resample(audio: np.ndarray, rate: float, new_rate: float) -> np.ndarray:

@@ -101,3 +101,9 @@ def test_resampling_keeps_a_tone():
     tone = np.sin(2 * np.pi * 440 * time)[None].astype(np.float32)
     again = audio.resample(audio.resample(tone, 44100, 48000), 48000, 44100)
     assert np.abs(again[:, 1000:-1000] - tone[:, 1000:-1000]).max() < 1e-3
+
+
+def test_decibels_of_powers():
+    assert audio.decibels(1.0, 0.01) == pytest.approx(20)
+    assert audio.decibels(0.0, 1.0) == -120
+    assert audio.decibels(0.0, 0.0) == 0

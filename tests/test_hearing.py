@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from conftest import RATE
-from hearing import kernel_distance, on_time, onset_seconds, sound_features, standardise
+from hearing import kernel_distance, modulation, on_time, onset_seconds, sound_features, standardise
 from judges import Harmony, confidence, likeness, melody, sung_the_same, thumbnail
 from PIL import Image
 from sounds import hits, noise, voice, whistles
@@ -138,3 +138,14 @@ def test_a_picture_is_like_itself_whenever_it_begins():
     assert alike[0, 1] == pytest.approx(1)
     assert alike[0, 2] < 0.8
     assert alike == pytest.approx(alike.T)
+
+
+@pytest.mark.parametrize(("hertz", "found"), [(0.8, 0), (3.0, 1), (6.0, 2), (12.0, 3), (20.0, 4)])
+def test_a_swell_is_found_in_the_range_of_its_own_rate(hertz, found):
+    frames, rate = 600, 86.0
+    level = np.tile(10 * np.sin(2 * np.pi * hertz * np.arange(frames) / rate), (64, 1))
+    level[:16] = 0  # the lowest group of bands stands still
+    strengths = modulation(level, rate).reshape(5, 4)
+    assert (strengths[:, 1:].argmax(axis=0) == found).all()
+    assert strengths[:, 0] == pytest.approx(-2)
+    assert strengths[found, 1:] == pytest.approx(np.log10(10 / 2), abs=0.15)

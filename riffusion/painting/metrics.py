@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from swift_f0 import PitchResult
 
+from riffusion.audio import decibels
 from riffusion.painting.measurements import Measurements, Verdict
 from riffusion.painting.timbre import Timbre, TimbreMeter
 from riffusion.pairs.features import VOICED, pitch_detector
@@ -60,8 +61,8 @@ class LevelMeter:
         share = float(active.mean())
         if not active.any():
             return PaintedLevel(-np.inf, share)
-        level = 10 * np.log10(stem_power[active].mean() / max(float(backing_power[active].mean()), 1e-12))
-        return PaintedLevel(float(level), share)
+        level = decibels(float(stem_power[active].mean()), float(backing_power[active].mean()))
+        return PaintedLevel(level, share)
 
 
 def measure_level(stem: np.ndarray, backing: np.ndarray) -> PaintedLevel:

@@ -105,11 +105,11 @@ class Overview:
         """A picture a signal; one that is shrunk has no tags, because it can't be decoded."""
         params = self.converter.params
         top = max(float(block.max()) for columns in self.columns.values() for block in columns)
-        black = top ** (1 / params.power_for_image)
+        max_value = top ** (1 / params.power_for_image)
         pictures = {}
         for name, columns in self.columns.items():  # block by block: only pixels are ever there for the whole song
             pixels = [pixels_from_mel(block.astype(np.float32), top, power=1.0) for block in columns]
-            pictures[name] = image_from_pixels(np.concatenate(pixels, axis=1)[None], params, black)
+            pictures[name] = image_from_pixels(np.concatenate(pixels, axis=1)[None], params, max_value)
         if self.frames_per_column > 1:
             for picture in pictures.values():
                 picture.getexif().clear()

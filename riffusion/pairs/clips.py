@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from riffusion.audio import decibels
 from riffusion.pairs.features import SILENCE_DB, Features, measure_onsets, measure_pitch
 from riffusion.pairs.stems import MonoStems
 from riffusion.pairs.tasks import Edit, Stems
@@ -60,7 +61,7 @@ class Clip:
     def level_db(self, edit: Edit, backing: Stems) -> float:
         """Level of an edit's stem over the rest of what is heard with it, in dB; `SILENCE_DB` at least."""
         own, rest = self.power(edit.painted()), self.power(backing - edit.painted())
-        return max(SILENCE_DB, float(10 * np.log10(max(own, 1e-12) / max(rest, 1e-12)))) if edit.stem else SILENCE_DB
+        return max(SILENCE_DB, decibels(own, rest)) if edit.stem else SILENCE_DB
 
     def mix(self, names: Iterable[str]) -> np.ndarray:
         """Sum of some stems, float32 (samples,); silence for none."""
