@@ -141,7 +141,7 @@ def open_bench(args: argparse.Namespace) -> Bench:
     painter = load_painter(args.model_id, args.batch_size)
     facts = model.load_facts(args.model_id)
     scales, steps = (args.guidance_scale, args.image_guidance_scale), args.num_inference_steps
-    settings = [choose_settings(facts, *scales, steps, seed, scheduler=args.scheduler) for seed in args.seeds]
+    settings = [choose_settings(facts, steps, seed, *scales, scheduler=args.scheduler) for seed in args.seeds]
     return Bench(painter, settings, held_out_pairs(args.dataset_id), args.max_vocals)
 
 

@@ -142,7 +142,7 @@ def measure_equal(options: Options, folder: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for name, path, steps in models(options, folder):
         facts = model.load_facts(path)
-        settings = choose_settings(facts, None, None, steps, 0, scheduler="ddim")
+        settings = choose_settings(facts, steps, 0, scheduler="ddim")
         reference = theirs(path)
         ours = model.load_pipeline(path, str(DEVICE), torch.float32)
         runs = {
@@ -195,8 +195,8 @@ def measure_speed(options: Options, folder: Path) -> list[dict[str, object]]:
     for name, path, steps in models(options, folder):
         facts, dtype = model.load_facts(path), choose_dtype(DEVICE, None)
         reference, ours = theirs(path), model.load_pipeline(path, str(DEVICE), dtype)
-        plain = choose_settings(facts, None, None, steps, 0)
-        default = choose_settings(facts, None, None, min(steps, DEFAULT_STEPS), 0)
+        plain = choose_settings(facts, steps, 0)
+        default = choose_settings(facts, min(steps, DEFAULT_STEPS), 0)
         for batch in options.batch_sizes:
             chosen = some[:batch]
             runs = {
@@ -226,7 +226,7 @@ def measure_quality(options: Options, folder: Path) -> list[dict[str, object]]:
     slow: dict[int, list[Image.Image]] = {}  # by seed
     for scheduler, steps in (("ddim", options.slow_steps), ("ddim", 20), (DEFAULT_SCHEDULER, DEFAULT_STEPS)):
         for seed in options.seeds:
-            settings = choose_settings(facts, None, None, steps, seed, scheduler=scheduler)
+            settings = choose_settings(facts, steps, seed, scheduler=scheduler)
             started = time.perf_counter()
             our_pictures(pipeline, items[:4], settings)
             spent = (time.perf_counter() - started) / len(items[:4])
@@ -290,7 +290,7 @@ def another_order(options: Options) -> dict[str, object]:
     facts = model.load_facts(options.model_id)
     pipeline = model.load_pipeline(options.model_id, str(DEVICE), choose_dtype(DEVICE, None))
     items = held_out_items(options.dataset_id, 6, facts.target)
-    settings = choose_settings(facts, None, None, DEFAULT_STEPS, 0)
+    settings = choose_settings(facts, DEFAULT_STEPS, 0)
     forwards = grey(our_pictures(pipeline, items, settings))
     backwards = our_pictures(pipeline, items[:2:-1], settings) + our_pictures(pipeline, items[2::-1], settings)
     difference = int(np.abs(forwards - grey(backwards[::-1])).max())
@@ -305,7 +305,7 @@ def measure_gpu(options: Options, folder: Path) -> list[dict[str, object]]:
     path = real_size_edit_model(folder)
     flops, rate = 3 * unet_flops(folder / "base"), matrix_rate()
     some = held_out_items(options.dataset_id, max(options.batch_sizes), model.load_facts(options.model_id).target)
-    settings = choose_settings(model.ModelFacts(), None, None, options.num_inference_steps, 0, scheduler="ddim")
+    settings = choose_settings(model.ModelFacts(), options.num_inference_steps, 0, scheduler="ddim")
     reference = theirs(str(path), torch.bfloat16)
     ours, compiled = (model.load_pipeline(str(path), str(DEVICE), torch.bfloat16) for _ in range(2))
     compiled.unet.compile()

@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     pairs = choose_pairs(held_out_pairs(args.dataset_id), args.task, args.pairs, args.pairs_seed)
     painter = load_painter(args.model_id, batch_size=1)
     steps, facts = args.num_inference_steps, model.load_facts(args.model_id)
-    settings = choose_settings(facts, None, None, steps, args.seed, scheduler=args.scheduler)
+    settings = choose_settings(facts, steps, args.seed, scheduler=args.scheduler)
     rows = [pictures_of(item, painter, settings) for item in items_of_target(pairs, painter.target)]
     prompts = [f"{prompt}  ({song})" for prompt, song in zip(pairs["edit_prompt"], pairs["song"], strict=True)]
     files.make_folder(args.png.parent)

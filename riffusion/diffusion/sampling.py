@@ -37,10 +37,10 @@ class Settings:
 
 def choose_settings(
     facts: ModelFacts,
-    guidance_scale: float | None,
-    image_guidance_scale: float | None,
     steps: int,
     seed: int,
+    guidance_scale: float | None = None,
+    image_guidance_scale: float | None = None,
     **others: Any,
 ) -> Settings:
     """The model's own guidance where none is given; `others` are the settings that don't depend on the model."""

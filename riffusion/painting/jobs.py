@@ -179,9 +179,9 @@ def job_settings(request: Request[Source], facts: model.ModelFacts, options: Pai
     assert options.seed is not None
     return choose_settings(
         facts,
+        options.num_inference_steps,
+        options.seed,
         *request.scales,
-        steps=options.num_inference_steps,
-        seed=options.seed,
         scheduler=options.scheduler,
         guidance_rescale=options.guidance_rescale,
         guidance_interval=options.guidance_interval,

@@ -115,7 +115,7 @@ def paint_pairs(
     )
     prompts = [prompt or own for own in pairs[columns.prompt]]
     names = [f"validation {number}" for number in range(len(prompts))]
-    settings = choose_settings(facts, None, None, DEFAULT_STEPS, seed)
+    settings = choose_settings(facts, DEFAULT_STEPS, seed)
     home = parts.vae.device
     painted = edit_images(pipeline_from_parts(parts).to(parts.unet.device), originals, prompts, names, settings)
     parts.vae.to(home)
