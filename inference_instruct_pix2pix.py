@@ -38,6 +38,7 @@ FOR_AUDIO = ("start", "end", "without_stem", "stem_gain_db", "pan", "format", "b
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument_group("what is painted into").add_argument
     add("--model_id", help="model folder or Hub name (default: %(default)s)")
@@ -133,6 +134,7 @@ def options_of(args: argparse.Namespace) -> PaintOptions:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Paint; returns the exit code."""
     from riffusion.painting.measurements import Verdict
     from riffusion.painting.run import plan_run
     from riffusion.util.distributed import this_share

@@ -18,6 +18,7 @@ REPO_ID = "musdb18-spec-pix2pix"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--data_root", type=Path, required=True, help="folder that preprocess_musdb.py wrote")
@@ -42,6 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Publish; returns the exit code."""
     from riffusion.pairs import dataset_check, parquet
     from riffusion.util import hub, tables
 

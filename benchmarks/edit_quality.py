@@ -71,6 +71,7 @@ BACKINGS = 6  # that one noise is painted over
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--model_id", default="checkpoints/small", help="model folder or Hub name (default: %(default)s)")
@@ -95,9 +96,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@dataclass(frozen=True)
+class Options:
+    """The flags."""
+
+    model_id: str
+    dataset_id: Path
+    train_data_dir: Path
+    root_data_dir: Path | None
+    measure: list[str]
+    max_samples: int
+    max_vocals: int
+    max_train_stems: int
+    seeds: list[int]
+    num_inference_steps: int
+    scheduler: str
+    guidance_scale: float | None
+    image_guidance_scale: float | None
+    batch_size: int
+    json: Path | None
+
+
 def main(args: argparse.Namespace) -> int:
-    bench = open_bench(args)
-    return run_measures(args, lambda name: MEASURES[name](bench, args))
+    """Measure; returns the exit code."""
+    options = Options(**vars(args))
+    bench = open_bench(options)
+    return run_measures(args, lambda name: MEASURES[name](bench, options))
 
 
 @dataclass
@@ -137,19 +161,20 @@ class Bench:
         return {f"model, seed {one.seed}": paint(audios, self.painter, one) for one in self.settings}
 
 
-def open_bench(args: argparse.Namespace) -> Bench:
-    painter = load_painter(args.model_id, args.batch_size)
-    facts = model.load_facts(args.model_id)
-    scales, steps = (args.guidance_scale, args.image_guidance_scale), args.num_inference_steps
-    settings = [choose_settings(facts, steps, seed, *scales, scheduler=args.scheduler) for seed in args.seeds]
-    return Bench(painter, settings, held_out_pairs(args.dataset_id), args.max_vocals)
+def open_bench(options: Options) -> Bench:
+    """The model and the held-out pairs."""
+    painter = load_painter(options.model_id, options.batch_size)
+    facts = model.load_facts(options.model_id)
+    scales, steps = (options.guidance_scale, options.image_guidance_scale), options.num_inference_steps
+    settings = [choose_settings(facts, steps, seed, *scales, scheduler=options.scheduler) for seed in options.seeds]
+    return Bench(painter, settings, held_out_pairs(options.dataset_id), options.max_vocals)
 
 
-def measure_edits(bench: Bench, args: argparse.Namespace) -> Records:
+def measure_edits(bench: Bench, options: Options) -> Records:
     """Is the edit performed, and is it the one that was asked for?"""
-    pairs = bench.pairs.select(range(min(args.max_samples, len(bench.pairs))))
+    pairs = bench.pairs.select(range(min(options.max_samples, len(bench.pairs))))
     audios, asked = bench.audios(pairs), pairs["painted_stem"]
-    judge = train_stem_judge(*training_stems(args, JUDGED_STEMS))
+    judge = train_stem_judge(*training_stems(options, JUDGED_STEMS))
     rows: Records = []
     for name, candidates in control_rows(audios, bench.painter.target).items():
         rows.append(edit_row(name, candidates, candidates, asked, judge))
@@ -187,7 +212,7 @@ def edit_row(
     }
 
 
-def measure_registers(bench: Bench, args: argparse.Namespace) -> Records:
+def measure_registers(bench: Bench, options: Options) -> Records:
     """Is a voice asked high higher than one asked low, over the same backing and from the same noise?"""
     _, audios = bench.vocals
     rows: Records = []
@@ -207,7 +232,7 @@ def measure_registers(bench: Bench, args: argparse.Namespace) -> Records:
     return rows
 
 
-def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
+def measure_notes(bench: Bench, options: Options) -> Records:
     """Are the notes those of the backing?"""
     pairs, audios = bench.vocals
     rate = bench.painter.converter.params.sample_rate
@@ -230,10 +255,10 @@ def measure_notes(bench: Bench, args: argparse.Namespace) -> Records:
     return rows
 
 
-def measure_memory(bench: Bench, args: argparse.Namespace) -> Records:
+def measure_memory(bench: Bench, options: Options) -> Records:
     """Is a painted stem nearer to a training stem than true ones are, and do two seeds sing the same?"""
     _, audios = bench.vocals
-    learnt = np.stack([thumbnail(picture) for picture in training_stems(args, ("vocals",))[0]])
+    learnt = np.stack([thumbnail(picture) for picture in training_stems(options, ("vocals",))[0]])
     candidates = {"true held-out vocals": [audio.item.reference for audio in audios]}
     candidates |= {name: [one.picture for one in painted] for name, painted in bench.sung.items()}
     melodies = [[melody_of(one) for one in painted] for painted in bench.sung.values()]
@@ -248,7 +273,7 @@ def measure_memory(bench: Bench, args: argparse.Namespace) -> Records:
     return [row | {"sung as by another seed %": 100 * share} for row, share in zip(rows, alike, strict=True)]
 
 
-def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
+def measure_backings(bench: Bench, options: Options) -> Records:
     """Does a part follow its backing, where instruction and noise are the same?"""
     pairs, audios = bench.vocals
     audios = audios[:BACKINGS]
@@ -271,7 +296,7 @@ def measure_backings(bench: Bench, args: argparse.Namespace) -> Records:
     return rows
 
 
-def measure_hearing(bench: Bench, args: argparse.Namespace) -> Records:
+def measure_hearing(bench: Bench, options: Options) -> Records:
     """Is it heard as the stem that was asked for, and at the backing's time?"""
     rows: Records = []
     for stem in SOUNDS_LIKE:
@@ -315,6 +340,7 @@ def hearing_row(name: str, candidates: list[PaintedItem], stem: str) -> dict[str
 
 
 def performed(painted: PaintedItem) -> bool:
+    """Whether the edit was performed."""
     return painted.measured.verdict is Verdict.PERFORMED
 
 
@@ -324,6 +350,7 @@ def waveform(painted: PaintedItem) -> np.ndarray:
 
 
 def features_of(painted: PaintedItem) -> np.ndarray:
+    """The painted stem's sound features (features,)."""
     return sound_features(waveform(painted), painted.audio.converter.params.sample_rate)
 
 
@@ -339,15 +366,15 @@ def on_time_of(painted: PaintedItem) -> tuple[float, float]:
     return on_time(part, backing, painted.stem.shape[1] / rate)
 
 
-def measure_separation(bench: Bench, args: argparse.Namespace) -> Records:
+def measure_separation(bench: Bench, options: Options) -> Records:
     """SI-SDR of what is left by "remove" and "extract", in sound, beside that of the mix as it was."""
-    if args.root_data_dir is None:
+    if options.root_data_dir is None:
         raise UserError("needs --root_data_dir, the held-out songs in stems")
-    folders = {song.name: song for song in held_out_songs(args.root_data_dir)}
+    folders = {song.name: song for song in held_out_songs(options.root_data_dir)}
     records = [one for one in bench.pairs.remove_columns(["original_image", "edited_image"]) if one["song"] in folders]
     rows: Records = []
     for task in (task.name for task in TASKS if task.takes_from_input):
-        asked = [one for one in records if one["task"] == task][: args.max_vocals]
+        asked = [one for one in records if one["task"] == task][: options.max_vocals]
         if not asked:
             continue
         figures = [separate(record, folders[record["song"]], bench) for record in tqdm(asked, desc=task)]
@@ -358,7 +385,7 @@ def measure_separation(bench: Bench, args: argparse.Namespace) -> Records:
             | {"better in %": percent(list(after > before))}
         )
     if not rows:
-        raise UserError(f'{args.root_data_dir}: no "remove" or "extract" of {args.dataset_id} is of a song there')
+        raise UserError(f'{options.root_data_dir}: no "remove" or "extract" of {options.dataset_id} is of a song there')
     return rows
 
 
@@ -385,19 +412,20 @@ def separate(record: dict, song: stems.Song, bench: Bench) -> tuple[float, float
     return si_sdr(mix, true), si_sdr(task.apply(mix, stem), true)
 
 
-def training_stems(args: argparse.Namespace, kinds: tuple[str, ...]) -> tuple[list, list[str]]:
+def training_stems(options: Options, kinds: tuple[str, ...]) -> tuple[list, list[str]]:
     """Pictures of true stems of training songs, at random, and their names."""
-    pairs = load_splits(str(args.train_data_dir))
+    pairs = load_splits(str(options.train_data_dir))
     rows = next(iter(pairs.values()))
     chosen = [row for row, stem in enumerate(rows["painted_stem"]) if stem in kinds]
-    chosen = np.random.default_rng(0).permutation(chosen)[: args.max_train_stems].tolist()
+    chosen = np.random.default_rng(0).permutation(chosen)[: options.max_train_stems].tolist()
     if not chosen:
-        raise UserError(f"{args.train_data_dir}: no pair paints {' or '.join(kinds)}")
+        raise UserError(f"{options.train_data_dir}: no pair paints {' or '.join(kinds)}")
     some = rows.select(chosen)
     return [one["edited_image"] for one in tqdm(some, desc="training stems")], some["painted_stem"]
 
 
 def melody_of(painted: PaintedItem) -> np.ndarray:
+    """The painted stem's melody (frames,), in semitones."""
     return melody(waveform(painted), painted.audio.converter.params.sample_rate)
 
 
@@ -413,7 +441,7 @@ def percent(verdicts: list) -> float:
     return 100 * float(np.mean([bool(one) for one in verdicts])) if len(verdicts) else np.nan
 
 
-MEASURES: dict[str, Callable[[Bench, argparse.Namespace], Records]] = {
+MEASURES: dict[str, Callable[[Bench, Options], Records]] = {
     "edits": measure_edits,
     "registers": measure_registers,
     "notes": measure_notes,

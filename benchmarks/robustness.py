@@ -51,6 +51,7 @@ LEGEND = ", ".join(f"{letter} {outcome}" for outcome, letter in LETTERS.items())
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--mutations", type=int, default=300, help="recordings")
@@ -90,6 +91,7 @@ class Options:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Measure; returns the exit code."""
     if args.worker:
         return work(Path(args.worker[0]), args.worker[1], int(args.worker[2]))
     args.model_id = str(Path(args.model_id).resolve())  # cases have folders of their own to work in

@@ -35,6 +35,7 @@ TRUE_PART = {"stem": "true part", "mix": "true result"}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model_id", default="checkpoints/small", help="model folder or Hub name (default: %(default)s)")
@@ -53,6 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Measure; returns the exit code."""
     pairs = choose_pairs(held_out_pairs(args.dataset_id), args.task, args.pairs, args.pairs_seed)
     painter = load_painter(args.model_id, batch_size=1)
     steps, facts = args.num_inference_steps, model.load_facts(args.model_id)

@@ -56,6 +56,7 @@ WARM_STEPS = 1  # of the reference, not timed
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--train_data_dir", type=Path, required=True, help="pairs of preprocess_musdb.py")
@@ -96,6 +97,7 @@ class Options:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Measure; returns the exit code."""
     with tempfile.TemporaryDirectory() as folder:
         if args.real_size:
             args.model = real_size_model(Path(folder) / "base")

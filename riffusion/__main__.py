@@ -76,6 +76,7 @@ UNKNOWN_LEVEL_PEAK = 10 ** (-1 / 20)  # -1 dBFS
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(prog="python -m riffusion", description=__doc__, formatter_class=Help)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     draw = commands.add_parser(
@@ -119,6 +120,7 @@ def add_param_flags(parser: argparse.ArgumentParser, default_text: str) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Run a command; returns the exit code."""
     names = [field.name for field in dataclasses.fields(SpectrogramParams)]
     flags = {name: getattr(args, name, None) for name in names}
     given = {name: value for name, value in flags.items() if value is not None}

@@ -130,7 +130,7 @@ def lines(node: ast.FunctionDef) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-@pytest.mark.parametrize("script", [f"{name}.py" for name in SCRIPTS])
+@pytest.mark.parametrize("script", [*(f"{name}.py" for name in SCRIPTS), "riffusion/__main__.py"])
 def test_help_loads_nothing_that_takes_long(script):
     code = f"""
 import json, runpy, sys

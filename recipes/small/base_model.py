@@ -36,6 +36,7 @@ GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5  # what the trained model is to be sampled w
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--train_data_dir", type=Path, required=True, help="folder with pairs, at any depth")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the checkpoint goes")

@@ -34,6 +34,7 @@ MOST_GAIN_DB = 4.0  # of a part of the backing, up or down
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--root_data_dir", type=Path, required=True, help="folder with a folder of stems a song, for the backings")
