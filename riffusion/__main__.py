@@ -98,7 +98,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--num_griffin_lim_iters",
         type=int,
         metavar="N",
-        help=f"turns of Griffin-Lim: more take longer and come nearer to the picture (default: {iterations})",
+        help=f"iterations of Griffin-Lim: more take longer and come nearer to the picture (default: {iterations})",
     )
     add_param_flags(play, "default: the picture's, else {}")
     return parser.parse_args(argv)

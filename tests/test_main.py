@@ -150,8 +150,8 @@ def test_settings_go_into_the_tags_and_come_back(tmp_path, spelling):
 
 def test_more_iterations_come_nearer_to_the_picture(drawn, tmp_path):
     errors = []
-    for turns in ("1", "16"):
-        play(drawn, tmp_path / "again.wav", "--num-griffin-lim-iters", turns)
+    for iterations in ("1", "16"):
+        play(drawn, tmp_path / "again.wav", "--num-griffin-lim-iters", iterations)
         draw(tmp_path / "again.wav", tmp_path / "again.png")
         pictures = [np.asarray(Image.open(path)).astype(float) for path in (drawn, tmp_path / "again.png")]
         errors.append(np.std(pictures[1] - pictures[0]))

@@ -215,4 +215,4 @@ def needed_bytes(song: InputSong, options: PaintOptions) -> tuple[int, int]:
     sounds = 3 * song.channels * channel_bytes
     several = options.num_candidates > 1 or options.retries > 0
     mono = 4 * int(song.seconds * SpectrogramParams.sample_rate)
-    return sounds, 2 * mono + several * sounds
+    return sounds, mono + several * sounds
