@@ -146,7 +146,7 @@ def _badge(verdict: Verdict) -> str:
 
 def _measurements(result: Result) -> list[dict[str, object]]:
     """What was painted beside the controls, measured alike."""
-    return [{"answer": answer} | row.row() for answer, row in (result.controls | {PAINTED: result.measured}).items()]
+    return [{"answer": name} | row.row() for name, row in (result.controls | {PAINTED: result.measured}).items()]
 
 
 def _attempts(result: Result) -> list[dict[str, object]]:

@@ -51,7 +51,7 @@ class Result:
     - `title`: heading for people
     - `prompt`, `task`: the instruction, and what was done with the painted stem
     - `measured`: what was measured of the attempt that was kept, see `Measurements`
-    - `controls`: the same of answers that are known, by name ("copy the input", "oracle"); empty for songs
+    - `controls`: the same of known pictures, by name ("copy the input", "oracle"); empty for songs
     - `kept attempt`: number of the attempt that the result is
     - `attempts`: all attempts in order: `attempt`, `guidance_scale`, `image_guidance_scale` and what was measured
     - `settings`: all that shapes the result; a run with the same settings takes it for finished
@@ -115,7 +115,7 @@ class Result:
             prompt=value["prompt"],
             task=value.get("task") or value["settings"].get("task", ""),
             measured=Measurements.from_row(value["measured"]),
-            controls={answer: Measurements.from_row(row) for answer, row in value["controls"].items()},
+            controls={control: Measurements.from_row(row) for control, row in value["controls"].items()},
             kept=value.get("kept attempt", 0),
             attempts=[AttemptRecord.from_json(one) for one in value.get("attempts", [])],
             settings=value["settings"],

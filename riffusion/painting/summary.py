@@ -18,7 +18,7 @@ class Summary:
     NaN where nothing has a value; `outside_grey` and `backing_changed` are None where nothing was measured.
     """
 
-    answer: str
+    name: str
     count: int
     performed_percent: float
     level_db: float
@@ -29,11 +29,11 @@ class Summary:
     backing_changed: float | None
 
     @classmethod
-    def of(cls, answer: str, measured: Sequence[Measurements]) -> "Summary":
-        """The summary of measurements under the name of the answer that they were made of."""
+    def of(cls, name: str, measured: Sequence[Measurements]) -> "Summary":
+        """The summary of measurements; `name` says what they were made of."""
         judged = [one.verdict is Verdict.PERFORMED for one in measured if one.verdict is not Verdict.UNKNOWN]
         return cls(
-            answer=answer,
+            name=name,
             count=len(measured),
             performed_percent=100 * float(np.mean(judged)) if judged else np.nan,
             level_db=median([one.level_db for one in measured]),
@@ -48,7 +48,7 @@ class Summary:
         """As tables show it."""
         preserved = {OUTSIDE: self.outside_grey, BACKING_CHANGED: self.backing_changed}
         return {
-            "answer": self.answer,
+            "answer": self.name,
             "samples": self.count,
             "performed %": self.performed_percent,
             "level dB": self.level_db,
@@ -75,11 +75,10 @@ def painted_summary(results: Sequence[Result]) -> Summary:
 
 
 def control_summaries(results: Sequence[Result]) -> list[Summary]:
-    """The control rows: answers that are known, over the results that have them."""
-    answers = dict.fromkeys(answer for result in results for answer in result.controls)
+    """The control rows: known pictures, each over the results that have it."""
+    names = dict.fromkeys(name for result in results for name in result.controls)
     return [
-        Summary.of(answer, [result.controls[answer] for result in results if answer in result.controls])
-        for answer in answers
+        Summary.of(name, [result.controls[name] for result in results if name in result.controls]) for name in names
     ]
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from riffusion.util.errors import UserError
+from riffusion.util.streams import require_pipes
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
@@ -52,3 +55,13 @@ def test_messages_that_are_lost_on_a_full_disk_are_told(tmp_path):
     process = run(">/dev/full", tmp_path)
     assert (process.returncode, (tmp_path / "done").read_text()) == (0, "all of it")
     assert process.stderr.decode().splitlines()[-1] == "No space left on device"
+
+
+def test_a_song_through_pipes_needs_one_process_and_both_ends(monkeypatch):
+    require_pipes(1)
+    with pytest.raises(UserError, match="several processes can't share"):
+        require_pipes(2)
+    for name, reason in (("__stdout__", "standard output is closed"), ("__stdin__", "standard input is closed")):
+        monkeypatch.setattr(sys, name, None)
+        with pytest.raises(UserError, match=reason):
+            require_pipes(1)
