@@ -11,20 +11,18 @@ again with the same flags.
 
 import argparse
 import os
-import random
 import shutil
 import sys
 import time
 import zipfile
 import zlib
 from collections import Counter
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from riffusion.pairs.instructions import MUSDB_LABELS, SAY, SongLabels, read_prompts
 from riffusion.pairs.options import PITCH_STEPS, PairOptions
-from riffusion.pairs.pair import METADATA, TARGETS, read_records
+from riffusion.pairs.pair import TARGETS
 from riffusion.pairs.tasks import TASKS, task_named
 from riffusion.util import files, names
 from riffusion.util.errors import UserError, own_failure
@@ -157,7 +155,7 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
 def main(args: argparse.Namespace) -> int:
     if args.download_sample is not None:
         return download_sample(args.download_sample)
-    from riffusion.pairs import song_job, stems
+    from riffusion.pairs import preview, song_job, stems
 
     prompts = {names.key(song): labels for song, labels in read_prompts(args.prompt_filepath).items()}
     songs, skipped = stems.list_songs(args.root_data_dir)
@@ -173,7 +171,8 @@ def main(args: argparse.Namespace) -> int:
         results = run_with_progress(jobs, args)
         tell_failures(results, args)
         if args.preview:
-            draw_preview(results, args)
+            folders = [result.job.folder for result in results if result.pairs]
+            preview.draw_preview(folders, PREVIEW_PAIRS, args.seed).save(args.output_dir / "preview.png")
         return write_report(results, prompts, skipped, args)
 
 
@@ -279,25 +278,6 @@ def tell_failures(results: "list[SongResult]", args: argparse.Namespace) -> None
         if args.num_shards == 1:
             shutil.rmtree(args.output_dir)
         raise UserError(f"no pair was made from {args.root_data_dir}; nothing was written")
-
-
-def draw_preview(results: "list[SongResult]", args: argparse.Namespace) -> None:
-    """Draw a dozen pairs of different songs, where there are so many, into preview.png."""
-    from PIL import Image
-
-    from riffusion.util.figures import contact_sheet
-
-    rng = random.Random(args.seed)
-    songs = [result.job.folder for result in results if result.pairs]
-    pairs: list[tuple[Image.Image, Image.Image]] = []
-    captions = []
-    for index in range(PREVIEW_PAIRS):
-        folder = songs[index * len(songs) // PREVIEW_PAIRS]
-        pair = rng.choice(read_records(folder / METADATA))
-        before, after = (Image.open(folder / name) for name in astuple(pair.images))
-        pairs.append((before, after))
-        captions.append(f'"{pair.text.edit_prompt}" ({pair.edit}; the input has {pair.source.backing_stems})')
-    contact_sheet(pairs, captions).save(args.output_dir / "preview.png")
 
 
 def write_report(

@@ -27,6 +27,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from whole_songs import load_stems
+
 from riffusion.audio import decibels
 from riffusion.image import changed_share, mel_from_pixels, pixels_from_mel
 from riffusion.pairs import stems
@@ -183,7 +185,7 @@ def false_measurements(pairs: list[Pair], songs: dict[str, stems.Song], most: in
         source = pair.source
         if source.song != loaded_song:
             loaded_song = source.song
-            loaded = {name: stem.mean(axis=0) for name, stem in stems.load_stems(songs[loaded_song]).items()}
+            loaded = {name: stem.mean(axis=0) for name, stem in load_stems(songs[loaded_song]).items()}
         start = round(source.start_seconds * 44100)
         speed = 2 ** (source.semitones / 12)
         cut = {name: stem[start : start + round(CLIP_SAMPLES * speed)] for name, stem in loaded.items()}

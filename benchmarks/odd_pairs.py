@@ -231,10 +231,8 @@ def two_kinds(root: Path, rng: Random) -> OddPairs:
     """A picture is of another size or mode, or has other tags."""
     file = choose(root, rng, *PICTURE_ENDINGS)
     picture: Image.Image = Image.open(file)
-    exif, way = (
-        picture.getexif(),
-        rng.choice(["narrower", "lower", "RGBA", "P", "CMYK", "I;16", "no tags", "other tags"]),
-    )
+    exif = picture.getexif()
+    way = rng.choice(["narrower", "lower", "RGBA", "P", "CMYK", "I;16", "no tags", "other tags"])
     if way in ("narrower", "lower"):
         picture = picture.crop((0, 0, picture.width - (way == "narrower"), picture.height - (way == "lower")))
     elif way == "no tags":
@@ -243,9 +241,8 @@ def two_kinds(root: Path, rng: Random) -> OddPairs:
         exif[11000] = 22050
     else:
         picture = picture.convert(way)
-    picture.save(
-        file, "PNG" if way in ("RGBA", "P", "I;16") or file.suffix == ".png" and way != "CMYK" else "JPEG", exif=exif
-    )
+    png = way in ("RGBA", "P", "I;16") or (file.suffix == ".png" and way != "CMYK")
+    picture.save(file, "PNG" if png else "JPEG", exif=exif)
     return OddPairs(f"{file.name}: {way}", root)
 
 

@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import distances
 from harness import Records, run_measures
+from whole_songs import load_stems, sum_stems
 
 from riffusion import audio
 from riffusion.diffusion import model
@@ -96,8 +97,8 @@ class Clip:
 
 def find_clips(args: argparse.Namespace) -> list[Clip]:
     """The nine clips with a guitar and the excerpt's vocals, and clips of the valid songs."""
-    excerpt = stems.load_stems(stems.example_song())
-    backing = stems.sum_stems(excerpt, without="vocals")
+    excerpt = load_stems(stems.example_song())
+    backing = sum_stems(excerpt, without="vocals")
     first = slice(0, PARAMS.clip_samples)
     clips = [Clip("nine", backing.mean(axis=0)[first], excerpt["vocals"].mean(axis=0)[first])]
     for guitar in sorted(args.guitar_dir.rglob("guitar.ogg")) if args.guitar_dir else []:
@@ -105,8 +106,8 @@ def find_clips(args: argparse.Namespace) -> list[Clip]:
         clips += sounding_clips("nine", *parts, most=1)
     for corpus in ("everythingisfree", "leadsheets") if args.root_data_dir else []:
         for song in stems.find_songs(args.root_data_dir / corpus / "valid"):
-            parts = stems.load_stems(song, RATE)
-            backing = stems.sum_stems(parts, without="vocals")
+            parts = load_stems(song, RATE)
+            backing = sum_stems(parts, without="vocals")
             mono = (backing.mean(axis=0), parts["vocals"].mean(axis=0))
             clips += sounding_clips(f"{corpus}/valid", *mono, most=args.clips_per_song)
     return clips
@@ -247,7 +248,7 @@ def measure_song(args: argparse.Namespace, folder: Path) -> list[dict[str, objec
     if args.root_data_dir is None:
         raise UserError("needs --root_data_dir, with everythingisfree/valid in it")
     song = next(iter(stems.find_songs(args.root_data_dir / "everythingisfree" / "valid")))
-    backing = audio.resample(stems.sum_stems(stems.load_stems(song, RATE), without="vocals"), RATE, SONG_RATE)
+    backing = audio.resample(sum_stems(load_stems(song, RATE), without="vocals"), RATE, SONG_RATE)
     rows = []
     for length in args.song_seconds:
         path = folder / f"{length}.wav"
@@ -338,10 +339,10 @@ def measure_pictures(args: argparse.Namespace, folder: Path) -> list[dict[str, o
 def random_clips(args: argparse.Namespace) -> Iterator[np.ndarray]:
     """Random stereo clips, float32 (2, clip_samples), of the excerpt and of the songs at hand."""
     rng = np.random.default_rng(0)
-    songs = [stems.load_stems(stems.example_song())]
+    songs = [load_stems(stems.example_song())]
     if args.root_data_dir:
         found = stems.find_songs(args.root_data_dir / "everythingisfree" / "valid")
-        songs += [stems.load_stems(song, RATE) for song in found]
+        songs += [load_stems(song, RATE) for song in found]
     for _ in range(args.max_pictures):
         parts = songs[rng.integers(len(songs))]
         gains = rng.uniform(0, 1, len(parts))

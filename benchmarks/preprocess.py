@@ -31,6 +31,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness import Records, run_measures
+from whole_songs import load_stems
 
 import preprocess_musdb
 import upload_musdb
@@ -159,7 +160,7 @@ def peak_memory(process: subprocess.Popen) -> Callable[[], float]:
 def reference_pairs(root: Path, pitch_augment: bool, folder: Path) -> Iterator[Path]:
     """The original's pairs of backing and mix, one vocal clip after another."""
     for song in stems.find_songs(root):
-        loaded = {name: stem.mean(axis=0) for name, stem in stems.load_stems(song).items()}
+        loaded = {name: stem.mean(axis=0) for name, stem in load_stems(song).items()}
         vocals, backing = loaded["vocals"], sum(loaded[name] for name in loaded if name != "vocals")
         least = 0.4 * float(np.mean(vocals**2))
         for start in range(0, len(vocals) - CLIP_SAMPLES + 1, CLIP_SAMPLES):
@@ -199,7 +200,7 @@ def reference_filters() -> torch.Tensor:
 
 def measure_memory(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """Peak memory for one long song and for many short ones, beside the songs as they are."""
-    first = stems.load_stems(stems.find_songs(args.root_data_dir)[0])
+    first = load_stems(stems.find_songs(args.root_data_dir)[0])
     (folder / "long" / "song").mkdir(parents=True)
     samples = args.long_seconds * 44100
     for name, stem in first.items():
@@ -291,7 +292,7 @@ def write_parts(root: Path, number: int, folder: Path) -> stems.Song:
     """A song of `number` stems in `folder`: the first song's of `root` over and over, each time later and as loud."""
     folder = folder / f"{number} stems"
     folder.mkdir()
-    signals = [stem.mean(axis=0) for stem in stems.load_stems(stems.find_songs(root)[0]).values()]
+    signals = [stem.mean(axis=0) for stem in load_stems(stems.find_songs(root)[0]).values()]
     for part in range(number):
         signal = np.roll(signals[part % len(signals)], part // len(signals) * CLIP_SAMPLES // 7)
         save_wav(folder / f"part {part:02d}.wav", signal[None] * len(signals) / number, 44100)

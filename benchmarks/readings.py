@@ -14,6 +14,7 @@ import odd_files
 import odd_pairs
 import soundfile
 from PIL import Image
+from whole_songs import load_stems
 
 import inference_instruct_pix2pix as inference
 import preprocess_musdb
@@ -131,7 +132,7 @@ def preprocess(path: Path, place: Path, model_id: str) -> tuple[int, Sound | Non
         raise RuntimeError("the good song beside it was lost")
     if code != 0:
         return code, None
-    return code, Sound.of(stems.load_stems(stems.Song(path.name, path))[odd_files.SONG], odd_files.RATE)
+    return code, Sound.of(load_stems(stems.Song(path.name, path))[odd_files.SONG], odd_files.RATE)
 
 
 def open_all(root: Path, place: Path, model_id: str) -> tuple[int, list]:

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from whole_songs import load_stems
 
 from riffusion import audio
 from riffusion.diffusion import model
@@ -55,7 +56,7 @@ def songs(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def excerpt() -> dict[str, np.ndarray]:
     """The stems of the MUSDB18 excerpt that stempeg carries, read as MUSDB18 is."""
-    return stems.load_stems(stems.example_song())
+    return load_stems(stems.example_song())
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import tone, write_song
+from whole_songs import load_stems
 
 from riffusion.pairs import stems
 from riffusion.util.errors import UserError
@@ -29,7 +30,7 @@ def mix(sources: Path, *flags: str) -> dict[str, dict[str, np.ndarray]]:
     folders = ["--root_data_dir", str(sources / "songs"), "--voices_dir", str(sources / "voices")]
     args = [*folders, "--output_dir", str(sources / "mixed"), "--songs", "4", "--seconds", "2", *flags]
     assert mix_songs.main(mix_songs.parse_args(args)) == 0
-    return {song.name: stems.load_stems(song, RATE) for song in stems.find_songs(sources / "mixed")}
+    return {song.name: load_stems(song, RATE) for song in stems.find_songs(sources / "mixed")}
 
 
 def pitch(part: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import tone, write_song
+from whole_songs import load_stems
 
 from riffusion.pairs import stems
 from riffusion.pairs.features import median_f0, pitch_detector
@@ -18,7 +19,7 @@ def test_vocals_are_moved_by_octaves_and_the_band_is_not(tmp_path: Path, registe
     folders = ["--root_data_dir", str(tmp_path / "songs"), "--output_dir", str(tmp_path / "moved")]
     args = move_voices.parse_args([*folders, "--register", register, "--num_proc", "1"])
     assert move_voices.main(args) == 0
-    before, after = (stems.load_stems(stems.find_songs(tmp_path / name)[0]) for name in ("songs", "moved"))
+    before, after = (load_stems(stems.find_songs(tmp_path / name)[0]) for name in ("songs", "moved"))
     vocals = after.pop("vocals")
     assert median_f0(pitch_detector().detect(vocals[0], move_voices.RATE)) == pytest.approx(expected, rel=0.02)
     assert all(np.array_equal(part, before[name]) for name, part in after.items())

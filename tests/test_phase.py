@@ -2,10 +2,10 @@ import distances
 import numpy as np
 import pytest
 import torch
+from whole_songs import sum_stems
 
 from riffusion.image import mel_from_pixels, pixels_from_mel
 from riffusion.painting import metrics
-from riffusion.pairs import stems
 from riffusion.phase import change_from_mix_images, continued, stem_by_mask, stem_from_image
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
@@ -17,7 +17,7 @@ SI_SDR_GAIN, LSD = 2.0, 3.0  # dB, of this clip; medians over many clips: benchm
 def clip(excerpt) -> dict[str, torch.Tensor]:
     """One clip of real music, mono: backing, vocals and mix (1, samples)."""
     samples = SpectrogramParams().clip_samples
-    cut = {"backing": stems.sum_stems(excerpt, without="vocals"), "vocals": excerpt["vocals"]}
+    cut = {"backing": sum_stems(excerpt, without="vocals"), "vocals": excerpt["vocals"]}
     cut = {name: torch.from_numpy(part[:, :samples].mean(axis=0, keepdims=True)) for name, part in cut.items()}
     return cut | {"mix": cut["backing"] + cut["vocals"]}
 

@@ -20,6 +20,7 @@ from conftest import RATE, TINY_CLIP, tone, write_song
 from datasets import load_dataset
 from filelock import FileLock
 from PIL import Image
+from whole_songs import load_stems
 
 import preprocess_musdb
 from riffusion import audio
@@ -27,7 +28,7 @@ from riffusion.image import mel_from_pixels
 from riffusion.pairs import stems
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.pair import METADATA, Pair, read_records
-from riffusion.pairs.stems import Song, example_song, load_stems
+from riffusion.pairs.stems import Song, example_song
 from riffusion.pairs.tasks import Edit, task_named
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.util.errors import UserError

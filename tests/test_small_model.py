@@ -10,6 +10,7 @@ import pytest
 import torch
 from judges import darkness, melody, sung_the_same
 from PIL import Image
+from whole_songs import sum_stems
 
 import inference_instruct_pix2pix
 from riffusion import audio
@@ -70,7 +71,7 @@ def test_the_demo_paints_a_part_over_an_untouched_song(demo, part):
 
 def test_a_model_that_copies_its_input_paints_nothing(excerpt):
     converter = SpectrogramConverter(model.load_facts(str(SMALL)).params)
-    backing = stems.sum_stems(excerpt, without="vocals").mean(axis=0, keepdims=True)
+    backing = sum_stems(excerpt, without="vocals").mean(axis=0, keepdims=True)
     waveform = torch.from_numpy(backing[:, : converter.params.clip_samples])
     mel = converter.mel_amplitudes_from_waveform(waveform)
     copies = (stem_from_image(converter, waveform, mel), change_from_mix_images(converter, waveform, mel, mel))

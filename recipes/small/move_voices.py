@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from riffusion.audio import load_audio
 from riffusion.pairs import stems
 from riffusion.pairs.features import median_f0, pitch_detector
 from riffusion.util import files
@@ -59,7 +60,8 @@ def move_song(song: stems.Song, register: str, output_dir: Path) -> int:
     folder = output_dir / song.name
     if folder.is_dir():
         return 0
-    vocals = stems.load_stems(song, RATE)["vocals"].mean(axis=0)
+    path, stream = stems.stem_sources(song)["vocals"]
+    vocals = load_audio(path, RATE, stream)[0].mean(axis=0)
     octaves = octaves_to_register(vocals, register)
     with tempfile.TemporaryDirectory(dir=output_dir) as temporary:
         aside = Path(temporary) / song.name

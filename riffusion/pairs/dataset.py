@@ -20,7 +20,7 @@ from riffusion.pairs.instructions import MUSDB_LABELS
 from riffusion.pairs.pair import METADATA
 from riffusion.pairs.pair_folder import SPLIT_WORDS, Listing, Reader, is_plain, list_metadata, make_link, read_tables
 from riffusion.pairs.picture_file import read_picture
-from riffusion.util import files, hub
+from riffusion.util import files, hub, names
 from riffusion.util.errors import UserError
 
 LINKS = "links"  # folder of the cache
@@ -63,7 +63,7 @@ def read_pairs(folder: Path, listing: Listing, reader: Reader, cache: Path) -> d
 
     Raises UserError if there are none, or one is wrong.
     """
-    asked = repr((1, os.fspath(folder), reader.required_pictures, reader.required_texts))  # 1 is this code's version
+    asked = repr((2, os.fspath(folder), reader.required_pictures, reader.required_texts))  # 2 is this code's version
     listing.digest.update(os.fsencode(asked))
     read = cache / "pairs" / listing.digest.hexdigest()[:32]
     if not read.is_dir():
@@ -149,9 +149,9 @@ def writable_cache(cache_dir: Path | None) -> Path:
 
 @functools.cache
 def musdb18_splits() -> dict[str, str]:
-    """MUSDB18's 150 songs and the split of each: 86 train, 14 validation, 50 test."""
+    """MUSDB18's 150 songs, by `names.key`, and the split of each: 86 train, 14 validation, 50 test."""
     with MUSDB_LABELS.open(encoding="utf-8", newline="") as file:
-        return {row["track"]: SPLIT_OF_SUBSET[row["subset"]] for row in csv.DictReader(file, delimiter="\t")}
+        return {names.key(row["track"]): SPLIT_OF_SUBSET[row["subset"]] for row in csv.DictReader(file, delimiter="\t")}
 
 
 def held_out_split(splits: datasets.DatasetDict) -> datasets.Dataset | None:

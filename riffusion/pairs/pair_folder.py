@@ -17,6 +17,7 @@ import datasets
 import pyarrow as pa
 
 from riffusion.pairs.pair import METADATA
+from riffusion.util import names
 from riffusion.util.errors import UserError
 
 FILE_NAME = "_file_name"  # a key that ends so names a picture, as in `datasets`
@@ -148,11 +149,11 @@ class Reader:
         if not isinstance(written, str):
             raise record.refused(f"{key!r} is {written!r:.40} and not a file's name")
         below, _, name = written.rpartition("/")
-        names = self._listed(record.file, below)
-        if name not in names:
+        paths = self._listed(record.file, below)
+        if name not in paths:
             find = self._find_original if key in ORIGINAL_KEYS else self._find
-            names[name] = holdable(find(record, written), self.links)
-        return names[name]
+            paths[name] = holdable(find(record, written), self.links)
+        return paths[name]
 
     def _listed(self, file: Path, below: str) -> dict[str, str]:
         """Paths by name of what lies in a folder beside a file: to ask for each picture takes three times as long."""
@@ -210,8 +211,8 @@ def picture_column(key: str) -> str | None:
 def read_tables(folder: Path, files: Sequence[Path], reader: Reader, home: dict[str, str]) -> dict[str, pa.Table]:
     """The records of these metadata.jsonl files by split, in order; image columns name files and hold no bytes.
 
-    A record is in the split that `home` says of its song, else in that of its folders' names, else in "train". Raises
-    UserError with file and line.
+    A record is in the split that `home` says of its song, by `names.key`, else in that of its folders' names, else in
+    "train". Raises UserError with file and line.
     """
     tables: dict[str, list[pa.Table]] = defaultdict(list)
     schema = pa.schema([])
@@ -222,7 +223,7 @@ def read_tables(folder: Path, files: Sequence[Path], reader: Reader, home: dict[
             for record in records:
                 row = reader.row(record)
                 song = row.get("song")
-                rows[home.get(song, split) if isinstance(song, str) else split].append(row)
+                rows[home.get(names.key(song), split) if isinstance(song, str) else split].append(row)
             for name, part in rows.items():
                 table = make_table(part, reader.pictures, file)
                 schema = _agreeing(schema, table.schema, file)

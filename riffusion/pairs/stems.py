@@ -184,22 +184,6 @@ def open_stems(song: Song, folder: Path) -> Iterator[tuple[str, Recording]]:
         yield from zip(stem_names, [recording.require_whole() for recording in recordings], strict=True)
 
 
-def load_stems(song: Song, sample_rate: int = 44100) -> dict[str, np.ndarray]:
-    """All stems of a song as {name: float32 (channels, samples)} at `sample_rate`, equally long.
-
-    A stem that ends early is padded with silence; one that is the sum of others is left out. Raises UserError naming
-    the song's file and what is wrong.
-    """
-    with audio.temporary_folder() as folder:
-        stems = {name: audio.load_recording(recording, sample_rate)[0] for name, recording in open_stems(song, folder)}
-    samples = max(stem.shape[1] for stem in stems.values())
-    padded = {name: np.pad(stem, ((0, 0), (0, samples - stem.shape[1]))) for name, stem in stems.items()}
-    mono = [stem.mean(axis=0) for stem in padded.values()]
-    starts = range(0, samples, BLOCK_SAMPLES)
-    left_out = mixtures(list(padded), (np.stack([part[at : at + BLOCK_SAMPLES] for part in mono]) for at in starts))
-    return {name: stem for name, stem in padded.items() if name not in left_out}
-
-
 def mixtures(stem_names: Sequence[str], blocks: Iterable[np.ndarray]) -> list[str]:
     """Stems that are sums of others, whatever their names are: a mixture of all, or one of some such as a backing.
 
@@ -415,15 +399,3 @@ def common_channels(channels: dict[str, int], path: Path) -> int:
     if odd:
         raise UserError(f"{path}: stems must have 1 or {most} channels; {odd[0]} has {channels[odd[0]]}")
     return most
-
-
-def sum_stems(stems: dict[str, np.ndarray], without: str) -> np.ndarray:
-    """The backing: all stems but one, float32 (channels, samples), mono stems in the middle.
-
-    Raises UserError if the stem isn't there, nothing else is, or their channels don't go together.
-    """
-    without = names.key(without)
-    require_rest(stems, without, Path("the song"))
-    channels = common_channels({name: stem.shape[0] for name, stem in stems.items()}, Path("the song"))
-    others = [np.broadcast_to(stem, (channels, stem.shape[1])) for name, stem in stems.items() if name != without]
-    return np.asarray(np.sum(others, axis=0, dtype=np.float32))

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import RATE, tone
+from whole_songs import sum_stems
 
 from riffusion.painting import metrics
-from riffusion.pairs import stems
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
 
@@ -12,7 +12,7 @@ from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 def real(excerpt) -> dict[str, np.ndarray]:
     """Mel amplitudes (bands, frames) of the excerpt's vocals and of the rest, one clip long."""
     samples = SpectrogramParams().clip_samples
-    signals = {"stem": excerpt["vocals"], "backing": stems.sum_stems(excerpt, without="vocals")}
+    signals = {"stem": excerpt["vocals"], "backing": sum_stems(excerpt, without="vocals")}
     converter = SpectrogramConverter()
     return {
         name: converter.mel_amplitudes_from_waveform(torch.from_numpy(signal[:, :samples].mean(0, keepdims=True)))[0]

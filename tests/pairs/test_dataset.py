@@ -23,6 +23,14 @@ def test_musdb18s_own_lists():
     assert {name: splits.count(name) for name in set(splits)} == {"train": 86, "validation": 14, "test": 50}
 
 
+def test_a_song_is_found_in_the_lists_whatever_the_case_of_its_name(tmp_path):
+    write_pairs(tmp_path / "One", [VALID.upper(), f" {TEST.lower()}"])
+    assert {name: list(songs) for name, songs in songs_by_split(tmp_path).items()} == {
+        "validation": [VALID.upper()],
+        "test": [f" {TEST.lower()}"],
+    }
+
+
 def test_a_folder_is_split_by_song(tmp_path):
     write_pairs(tmp_path / "One", [TRAIN, VALID, TRAIN, "my own"])
     write_pairs(tmp_path / "Two", [TEST, VALID])

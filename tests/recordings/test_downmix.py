@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, tone
+from whole_songs import sum_stems
 
 from riffusion import audio
 from riffusion.pairs import stems
@@ -51,7 +52,7 @@ def test_of_ordinary_songs_the_mean_is_taken_sample_for_sample(tmp_path, channel
 
 
 def test_the_excerpt_is_ordinary(excerpt):
-    for signal in (*excerpt.values(), stems.sum_stems(excerpt, without="vocals")):
+    for signal in (*excerpt.values(), sum_stems(excerpt, without="vocals")):
         downmix = looked_through(signal)
         assert (downmix.cancels, downmix.lifted) == (False, False)
         assert downmix.loudness.max() < 1.3
