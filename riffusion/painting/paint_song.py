@@ -18,7 +18,7 @@ from riffusion.painting.options import PaintOptions
 from riffusion.painting.results import working_folder
 from riffusion.painting.retries import Attempt, Candidate, best, is_settled, plan_rounds
 from riffusion.painting.save_result import Signals, save_result
-from riffusion.painting.song_report import Overview
+from riffusion.painting.song_report import Overview, StemLayout
 from riffusion.pairs.instructions import asked_stem
 from riffusion.recordings.recording import open_sound
 from riffusion.util import files
@@ -102,17 +102,10 @@ def mix_candidate(painting: SongPainting, stem: Iterable[np.ndarray], folder: Pa
     layers = Layers(song.recording, stem, converter.params.sample_rate, options.start, end)
     signs = song.downmix.signs if job.task.takes_from_input else ()
     placement = Placement(options.stem_gain_db, options.pan, signs)
+    region, gains = painting.region, placement.gains(song.channels)
+    layout = StemLayout(song.rate, gains, region.start, region.end, song.downmix.loudness_at)
     with open_sound(painting.mono) as heard:
-        overview = Overview(
-            converter,
-            heard,
-            job.task,
-            song.rate,
-            placement.gains(song.channels),
-            start=painting.region.start,
-            end=painting.region.end,
-            loudness=song.downmix.loudness_at,
-        )
+        overview = Overview(converter, heard, job.task, layout)
         mixed = mix_song(layers, job.task, placement, song.bits, sounds, song.tags, overview.update)
         overview.finish()
     return overview, mixed

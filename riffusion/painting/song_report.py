@@ -1,6 +1,7 @@
 """A whole song's pictures and measurements, however long it is."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import soundfile
@@ -18,30 +19,33 @@ CONTEXT_FRAMES = 5  # beside them: half the window
 MOST_COLUMNS = 16384  # of a picture; beyond, each is the mean of several frames
 
 
+@dataclass(frozen=True, eq=False)
+class StemLayout:
+    """How a painted stem lies in a song, and where it is measured.
+
+    It comes at `rate` Hz, in the song's channels by `gains` (channels, 1). It is measured from sample `start` to `end`
+    of the mono song, at the model's rate (None: to its end): where it was to be painted. What counts there is the power
+    of all channels: `loudness` tells their rms over that of the mono song, at some seconds of the song.
+    """
+
+    rate: int
+    gains: np.ndarray
+    start: int = 0
+    end: int | None = None
+    loudness: Callable[[np.ndarray], np.ndarray] = np.ones_like
+
+
 class Overview:
     """Pictures of the input, the painted result and the stem on one scale, and what was measured of the edit.
 
-    `song` is an open mono file at the model's sample rate; the stem comes block by block, as it is written at `rate`.
-    It is measured from sample `start` to `end` of the song: where it was to be painted. What counts there is the power
-    of all channels: the stem lies in its own by `gains` (channels, 1), and `loudness` tells the rms of the song's
-    channels over that of the mono song at some seconds of it.
+    `song` is an open mono file at the model's sample rate; the stem comes block by block, as it is written.
     """
 
-    def __init__(
-        self,
-        converter: SpectrogramConverter,
-        song: soundfile.SoundFile,
-        task: Task,
-        rate: int,
-        gains: np.ndarray,
-        start: int = 0,
-        end: int | None = None,
-        loudness: Callable[[np.ndarray], np.ndarray] = np.ones_like,
-    ):
-        params = converter.params
-        self.converter, self.song, self.loudness = converter, song, loudness
-        self.spread = power_over_mean(gains)
-        self.stem = audio.MonoStream(rate, params.sample_rate, signed_mean(gains))
+    def __init__(self, converter: SpectrogramConverter, song: soundfile.SoundFile, task: Task, layout: StemLayout):
+        params, start, end = converter.params, layout.start, layout.end
+        self.converter, self.song, self.loudness = converter, song, layout.loudness
+        self.spread = power_over_mean(layout.gains)
+        self.stem = audio.MonoStream(layout.rate, params.sample_rate, signed_mean(layout.gains))
         self.mixes = torch.tensor([[1.0, 0.0], [0.0, 1.0], [float(task.keeps_input), float(task.sign)]])
         frames = song.frames // params.hop_length + 1
         self.start, self.end = start // params.hop_length, frames if end is None else end // params.hop_length

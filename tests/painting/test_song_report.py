@@ -6,7 +6,7 @@ from conftest import RATE, tone
 
 from riffusion import audio
 from riffusion.painting import metrics, song_report
-from riffusion.painting.song_report import Overview
+from riffusion.painting.song_report import Overview, StemLayout
 from riffusion.pairs.tasks import ADD, EXTRACT, KEEP, REMOVE, TASKS
 from riffusion.spectrogram import SpectrogramConverter
 from riffusion.spectrogram_params import ExifTags
@@ -15,7 +15,8 @@ from riffusion.spectrogram_params import ExifTags
 def look_at(song, task=ADD, rate=RATE, channels=1, block=10_000, **where) -> Overview:
     """An overview that has seen the whole song, block by block."""
     with soundfile.SoundFile(song["song"][0]) as backing:
-        look = Overview(SpectrogramConverter(), backing, task, rate, np.ones((channels, 1)), **where)
+        layout = StemLayout(rate, np.ones((channels, 1)), **where)
+        look = Overview(SpectrogramConverter(), backing, task, layout)
         stem = np.repeat(song["stem"][1], channels, axis=0)
         stem = stem if rate == RATE else audio.resample(stem, RATE, rate)
         for first in range(0, stem.shape[1], block):
