@@ -25,8 +25,7 @@ from riffusion.diffusion.schedulers import SCHEDULERS
 from riffusion.painting.options import LIMITS, STDIN, PaintOptions
 from riffusion.pairs.tasks import TASKS
 from riffusion.util.errors import UserError
-from riffusion.util.flag_types import between, finite, folder_name, seconds, utf8_text
-from riffusion.util.flags import PRECISIONS, Help, torch_device
+from riffusion.util.flags import PRECISIONS, Help, between, finite, folder_name, seconds, torch_device, utf8_text
 from riffusion.util.runtime import hide_library_progress, run_script
 from riffusion.util.streams import require_pipes, write_to_stdout
 
