@@ -38,6 +38,7 @@ PREVIEW_PAIRS = 12
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument_group("songs").add_argument
     add(
@@ -153,6 +154,7 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
 
 
 def main(args: argparse.Namespace) -> int:
+    """Make pairs; returns the exit code."""
     if args.download_sample is not None:
         return download_sample(args.download_sample)
     from riffusion.pairs import preview, song_job, stems

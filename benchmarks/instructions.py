@@ -79,6 +79,7 @@ DENSITY_WORDS = {
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--dataset_dir", type=Path, nargs="+", required=True, help="folders that preprocess_musdb.py wrote")
@@ -90,6 +91,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Measure; returns the exit code."""
     by_folder = {path.parent: read_records(path) for root in args.dataset_dir for path in sorted(root.rglob(METADATA))}
     pairs = [pair for held in by_folder.values() for pair in held]
     labels = {row["track"]: row for path in args.labels for row in csv.DictReader(path.open(), delimiter="\t")}
@@ -158,6 +160,7 @@ def guesses(pairs: list[Pair]) -> dict[str, object]:
 
 
 def says(pattern: str, text: str) -> bool:
+    """Whether a text has words that match the pattern."""
     return re.search(rf"(?<![\w-])(?:{pattern})(?![\w-])", text) is not None
 
 

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -60,6 +61,7 @@ FIGURES = ("LSD dB", "SI-SDR over copy dB", "LSD of stem dB", "seconds a clip")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--guitar_dir", type=Path, help="folder with guitar.ogg beside song.ogg somewhere in it (default: none)")
@@ -76,12 +78,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@dataclass(frozen=True)
+class Options:
+    """The flags."""
+
+    guitar_dir: Path | None
+    root_data_dir: Path | None
+    clips_per_song: int
+    model_id: str
+    num_inference_steps: int
+    song_seconds: list[int]
+    max_pictures: int
+    original: bool
+    device: torch.device
+    measure: list[str]
+    json: Path | None
+
+
 def main(args: argparse.Namespace) -> int:
+    """Measure; returns the exit code."""
     keep_freed_memory()
 
     def take(name: str) -> Records:
         with tempfile.TemporaryDirectory() as folder:
-            return MEASURES[name](args, Path(folder))
+            return MEASURES[name](Options(**vars(args)), Path(folder))
 
     return run_measures(args, take)
 
@@ -95,21 +115,26 @@ class Clip:
     stem: np.ndarray
 
 
-def find_clips(args: argparse.Namespace) -> list[Clip]:
+def find_clips(options: Options) -> list[Clip]:
     """The nine clips with a guitar and the excerpt's vocals, and clips of the valid songs."""
     excerpt = load_stems(stems.example_song())
     backing = sum_stems(excerpt, without="vocals")
     first = slice(0, PARAMS.clip_samples)
     clips = [Clip("nine", backing.mean(axis=0)[first], excerpt["vocals"].mean(axis=0)[first])]
-    for guitar in sorted(args.guitar_dir.rglob("guitar.ogg")) if args.guitar_dir else []:
-        parts = [audio.load_audio(guitar.with_name(name), RATE)[0].mean(axis=0) for name in ("song.ogg", "guitar.ogg")]
-        clips += sounding_clips("nine", *parts, most=1)
-    for corpus in ("everythingisfree", "leadsheets") if args.root_data_dir else []:
-        for song in stems.find_songs(args.root_data_dir / corpus / "valid"):
+    for guitar in sorted(options.guitar_dir.rglob("guitar.ogg")) if options.guitar_dir else []:
+        under, part = (
+            audio.load_audio(guitar.with_name(name), RATE)[0].mean(axis=0) for name in ("song.ogg", "guitar.ogg")
+        )
+        clips += sounding_clips("nine", under, part, most=1)
+    roots = (
+        [options.root_data_dir / name for name in ("everythingisfree", "leadsheets")] if options.root_data_dir else []
+    )
+    for root in roots:
+        for song in stems.find_songs(root / "valid"):
             parts = load_stems(song, RATE)
             backing = sum_stems(parts, without="vocals")
             mono = (backing.mean(axis=0), parts["vocals"].mean(axis=0))
-            clips += sounding_clips(f"{corpus}/valid", *mono, most=args.clips_per_song)
+            clips += sounding_clips(f"{root.name}/valid", *mono, most=options.clips_per_song)
     return clips
 
 
@@ -174,14 +199,15 @@ def original_way(mel: torch.Tensor) -> np.ndarray:
         (mel - filters @ bins).square().sum(dim=0).mean().backward()
         optimizer.step()
         bins.data.clamp_(min=0)
-    window = {"hop_length": PARAMS.hop_length, "win_length": PARAMS.win_length, "n_fft": PARAMS.n_fft}
+    window: dict[str, Any] = {"hop_length": PARAMS.hop_length, "win_length": PARAMS.win_length, "n_fft": PARAMS.n_fft}
     sound = librosa.griffinlim(bins.detach().numpy(), n_iter=32, random_state=0, length=PARAMS.clip_samples, **window)
     return sound.astype(np.float32)
 
 
 def gated_gain(backing: np.ndarray, pictures: list[torch.Tensor], gate: float = 0.03, turns: int = 16) -> np.ndarray:
     """A gain on the backing's STFT, none where the pictures agree, and Griffin-Lim from its phase."""
-    window, size = torch.hann_window(PARAMS.win_length), {"n_fft": PARAMS.win_length, "hop_length": PARAMS.hop_length}
+    window = torch.hann_window(PARAMS.win_length)
+    size: dict[str, Any] = {"n_fft": PARAMS.win_length, "hop_length": PARAMS.hop_length}
     spectrum = torch.stft(torch.from_numpy(backing)[None], window=window, return_complex=True, **size)
     original, edited = pictures[0], pictures[2]
     top = max(float(original.max()), float(edited.max()))
@@ -198,13 +224,13 @@ def gated_gain(backing: np.ndarray, pictures: list[torch.Tensor], gate: float = 
     return mix - backing
 
 
-def measure_clips(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_clips(options: Options, folder: Path) -> list[dict[str, object]]:
     """Every way on every clip, with and without noise."""
-    converter = SpectrogramConverter(PARAMS, str(args.device))
+    converter = SpectrogramConverter(PARAMS, str(options.device))
     rows = []
-    for corpus, group in itertools.groupby(find_clips(args), key=lambda clip: clip.corpus):
+    for corpus, group in itertools.groupby(find_clips(options), key=lambda clip: clip.corpus):
         clips = list(group)
-        for (name, way), noise in itertools.product(methods(converter, args.original).items(), (0, 4)):
+        for (name, way), noise in itertools.product(methods(converter, options.original).items(), (0, 4)):
             if noise and name in ("copy the input", "the original's way"):
                 continue
             figures = [score(clip, way, converter, noise, seed) for seed, clip in enumerate(tqdm(clips, desc=name))]
@@ -222,17 +248,20 @@ def score(clip: Clip, way: Method, converter: SpectrogramConverter, noise: float
     elapsed = time.perf_counter() - started
     true, painted = clip.backing + clip.stem, clip.backing + stem
     gained = distances.si_sdr(painted, true) - distances.si_sdr(clip.backing, true)
-    lsd = [distances.log_spectral_distance(*pair, RATE) for pair in ((painted, true), (stem, clip.stem))]
-    return lsd[0], gained, lsd[1], elapsed
+    whole, alone = (
+        distances.log_spectral_distance(estimate, reference, RATE)
+        for estimate, reference in ((painted, true), (stem, clip.stem))
+    )
+    return whole, gained, alone, elapsed
 
 
-def measure_identity(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_identity(options: Options, folder: Path) -> list[dict[str, object]]:
     """Pictures of one sound, equal and with noise: what comes out must be what went in."""
-    converter = SpectrogramConverter(PARAMS, str(args.device))
+    converter = SpectrogramConverter(PARAMS, str(options.device))
     rows = []
     for noise in (0, 4):
         ratios, largest = [], 0.0
-        for number, clip in enumerate(find_clips(args)):
+        for number, clip in enumerate(find_clips(options)):
             same = Clip(clip.corpus, clip.backing, np.zeros_like(clip.stem))
             pictures = [oracle_pictures(same, converter, noise, 2 * number + k)[0] for k in (0, 1)]
             stem = change_from_mix_images(converter, torch.from_numpy(clip.backing)[None], *pictures)[0].cpu().numpy()
@@ -243,26 +272,26 @@ def measure_identity(args: argparse.Namespace, folder: Path) -> list[dict[str, o
     return rows
 
 
-def measure_song(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_song(options: Options, folder: Path) -> list[dict[str, object]]:
     """Stereo at 48 kHz and 24 bits, of some lengths, through the inference script."""
-    if args.root_data_dir is None:
+    if options.root_data_dir is None:
         raise UserError("needs --root_data_dir, with everythingisfree/valid in it")
-    song = next(iter(stems.find_songs(args.root_data_dir / "everythingisfree" / "valid")))
+    song = next(iter(stems.find_songs(options.root_data_dir / "everythingisfree" / "valid")))
     backing = audio.resample(sum_stems(load_stems(song, RATE), without="vocals"), RATE, SONG_RATE)
     rows = []
-    for length in args.song_seconds:
+    for length in options.song_seconds:
         path = folder / f"{length}.wav"
         soundfile.write(path, backing[:, : length * SONG_RATE].T, SONG_RATE, subtype="PCM_24")
-        rows.append(paint_song(path, args) | {"seconds of song": length})
+        rows.append(paint_song(path, options) | {"seconds of song": length})
     return rows
 
 
-def paint_song(path: Path, args: argparse.Namespace) -> dict[str, object]:
+def paint_song(path: Path, options: Options) -> dict[str, object]:
     """Run the script on a song and look at what it wrote."""
-    flags = {"model_id": args.model_id, "audio": path, "base_save_path": path.parent, "prompt": PROMPT, "seed": 0}
-    flags |= {"num_inference_steps": args.num_inference_steps, "device": args.device}
-    options = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
-    command = [sys.executable, "inference_instruct_pix2pix.py", *options]
+    flags = {"model_id": options.model_id, "audio": path, "base_save_path": path.parent, "prompt": PROMPT, "seed": 0}
+    flags |= {"num_inference_steps": options.num_inference_steps, "device": options.device}
+    words = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
+    command = [sys.executable, "inference_instruct_pix2pix.py", *words]
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=Path(__file__).resolve().parent.parent)
     _, status, usage = os.wait4(process.pid, 0)
@@ -280,53 +309,54 @@ def paint_song(path: Path, args: argparse.Namespace) -> dict[str, object]:
         "painted in s": elapsed,
         "peak MB": usage.ru_maxrss / 1024,
         "input bits changed": int(np.count_nonzero(painted - stem - original)),
-        **clicks(original, stem, args),
-        **repetition(stem, args),
+        **clicks(original, stem, options),
+        **repetition(stem, options),
         "edit performed": painted_result.measured.verdict.value,
     }
 
 
-def windows(samples: int, args: argparse.Namespace) -> Canvas:
+def windows(samples: int, options: Options) -> Canvas:
     """The model's windows over so many samples of a song, in frames."""
-    params = model.load_facts(args.model_id).params
-    factor = latent_factor(AutoencoderKL.from_pretrained(args.model_id, subfolder="vae"))
+    params = model.load_facts(options.model_id).params
+    factor = latent_factor(AutoencoderKL.from_pretrained(options.model_id, subfolder="vae"))
     frames = int(samples / SONG_RATE * 1000 / params.step_size_ms) + 1
     return tile(-(-frames // factor), params.num_frames // factor).scaled(factor)
 
 
-def clicks(original: np.ndarray, stem: np.ndarray, args: argparse.Namespace) -> dict[str, object]:
+def clicks(original: np.ndarray, stem: np.ndarray, options: Options) -> dict[str, object]:
     """Seams that click: within 20 ms of one the stem steps further than 99.99 % of the input's own steps do."""
     limit = float(np.quantile(np.abs(np.diff(original)), 0.9999))
     frame, near = SONG_RATE // 100, SONG_RATE // 50
-    seams = [seam * frame for seam in windows(original.shape[1], args).seams()[1:-1]]
+    seams = [seam * frame for seam in windows(original.shape[1], options).seams()[1:-1]]
     largest = [np.abs(np.diff(stem[:, seam - near : seam + near])).max() for seam in seams]
     clicking = sum(step > limit for step in largest)
     return {"seams": len(seams), "that click": clicking, "largest step there, of limit": max(largest) / limit}
 
 
-def repetition(stem: np.ndarray, args: argparse.Namespace) -> dict[str, object]:
+def repetition(stem: np.ndarray, options: Options) -> dict[str, object]:
     """Likeness of the stem's spectra to those a window later, and to those at other lags (their 95th percentile)."""
     converter = SpectrogramConverter(PARAMS)
     mono = audio.resample(stem.mean(axis=0, keepdims=True) / 2**23, SONG_RATE, RATE).astype(np.float32)
     spectra = converter.mel_amplitudes_from_waveform(torch.from_numpy(mono))[0].numpy() ** 0.25
     spectra -= spectra.mean(axis=1, keepdims=True)
     spectra /= np.linalg.norm(spectra, axis=0).clip(min=1e-9)
-    window = int(np.diff(windows(stem.shape[1], args).starts).mean())
+    window = int(np.diff(windows(stem.shape[1], options).starts).mean())
     lags = np.arange(window // 2, 2 * window)
     likeness = np.array([(spectra[:, lag:] * spectra[:, :-lag]).sum(axis=0).mean() for lag in lags])
     near = np.abs(lags - window) <= 8
     return {"like a window later": likeness[near].max(), "like at other lags": np.quantile(likeness[~near], 0.95)}
 
 
-def measure_pictures(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_pictures(options: Options, folder: Path) -> list[dict[str, object]]:
     """Random clips of the songs at hand, mono and stereo, against the formula written with librosa."""
     filters = librosa.filters.mel(sr=RATE, n_fft=PARAMS.n_fft, n_mels=512, fmin=0, fmax=10000, htk=True, norm=None)
-    converter = SpectrogramConverter(PARAMS, str(args.device))
+    converter = SpectrogramConverter(PARAMS, str(options.device))
     largest = {1: 0.0, 2: 0.0}
-    for number, waveform in enumerate(tqdm(random_clips(args), total=args.max_pictures, desc="pictures")):
+    for number, waveform in enumerate(tqdm(random_clips(options), total=options.max_pictures, desc="pictures")):
         channels = 1 + number % 2
         heard = waveform if channels == 2 else waveform.mean(axis=0, keepdims=True)
-        window = {"n_fft": PARAMS.n_fft, "hop_length": PARAMS.hop_length, "win_length": PARAMS.win_length}
+        window: dict[str, Any] = {"n_fft": PARAMS.n_fft, "hop_length": PARAMS.hop_length}
+        window["win_length"] = PARAMS.win_length
         mel = filters @ np.abs(librosa.stft(heard, pad_mode="reflect", **window))
         expected = 255 - 255 * (mel / mel.max()) ** 0.25
         ours = converter.mel_amplitudes_from_waveform(torch.from_numpy(heard)).cpu().numpy()
@@ -336,14 +366,14 @@ def measure_pictures(args: argparse.Namespace, folder: Path) -> list[dict[str, o
     return [{"channels": channels, "largest difference, grey levels": value} for channels, value in largest.items()]
 
 
-def random_clips(args: argparse.Namespace) -> Iterator[np.ndarray]:
+def random_clips(options: Options) -> Iterator[np.ndarray]:
     """Random stereo clips, float32 (2, clip_samples), of the excerpt and of the songs at hand."""
     rng = np.random.default_rng(0)
     songs = [load_stems(stems.example_song())]
-    if args.root_data_dir:
-        found = stems.find_songs(args.root_data_dir / "everythingisfree" / "valid")
+    if options.root_data_dir:
+        found = stems.find_songs(options.root_data_dir / "everythingisfree" / "valid")
         songs += [load_stems(song, RATE) for song in found]
-    for _ in range(args.max_pictures):
+    for _ in range(options.max_pictures):
         parts = songs[rng.integers(len(songs))]
         gains = rng.uniform(0, 1, len(parts))
         samples = min(part.shape[1] for part in parts.values())

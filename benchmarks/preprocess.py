@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import librosa
@@ -63,6 +64,7 @@ ORIGINAL_PLAN = [
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--root_data_dir", type=Path, required=True, help="songs in stems, with vocals")
@@ -78,29 +80,53 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@dataclass(frozen=True)
+class Options:
+    """The flags."""
+
+    root_data_dir: Path
+    max_songs: int
+    max_shifted_songs: int
+    long_seconds: int
+    many_songs: int
+    records: int
+    num_proc: int
+    kills: int
+    measure: list[str]
+    json: Path | None
+
+
 def main(args: argparse.Namespace) -> int:
+    """Measure; returns the exit code."""
+
     def take(name: str) -> Records:
         with tempfile.TemporaryDirectory() as folder:
-            return MEASURES[name](args, Path(folder))
+            return MEASURES[name](Options(**vars(args)), Path(folder))
 
     return run_measures(args, take)
 
 
-def measure_throughput(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_throughput(options: Options, folder: Path) -> list[dict[str, object]]:
     """Pairs a second of the original's way, of ours with its plan, and of ours as it comes."""
-    rows = []
-    for flags, songs in (([], args.max_songs), (["--pitch_augment"], args.max_shifted_songs)):
-        root = link_songs(args.root_data_dir, songs, folder / f"songs{len(flags)}")
+    rows: list[dict[str, object]] = []
+    for flags, songs in (([], options.max_songs), (["--pitch_augment"], options.max_shifted_songs)):
+        root = link_songs(options.root_data_dir, songs, folder / f"songs{len(flags)}")
         started = time.perf_counter()
         pairs = sum(1 for _ in reference_pairs(root, bool(flags), folder))
         reference = pairs / (time.perf_counter() - started)
         ours = {
-            "ours, the original's plan": run(args, root, folder / f"plan{len(flags)}", *ORIGINAL_PLAN, *flags),
-            "ours": run(args, root, folder / f"ours{len(flags)}", *flags),
+            "ours, the original's plan": run(options, root, folder / f"plan{len(flags)}", *ORIGINAL_PLAN, *flags),
+            "ours": run(options, root, folder / f"ours{len(flags)}", *flags),
         }
         for name, (made, seconds, _) in {"the original's way": (pairs, pairs / reference, 0), **ours}.items():
             rate = made / seconds
-            row = {"way": name, "pitch steps": 6 if flags else 0, "songs": songs, "pairs": made, "seconds": seconds}
+            row: dict[str, object] = {
+                "way": name,
+                "pitch steps": 6 if flags else 0,
+                "songs": songs,
+                "pairs": made,
+                "seconds": seconds,
+            }
             rows.append(row | {"pairs a second": rate, "times the original": rate / reference})
     return rows
 
@@ -113,14 +139,15 @@ def link_songs(root: Path, number: int, folder: Path) -> Path:
     return folder
 
 
-def run(args: argparse.Namespace, root: Path, output: Path, *flags: str) -> tuple[int, float, float]:
+def run(options: Options, root: Path, output: Path, *flags: str) -> tuple[int, float, float]:
     """Run our script as a user does: pairs made, seconds, and peak memory of all its processes in MB."""
-    seconds, peak = watch(start(args, root, output, *flags), "preprocess_musdb.py")
+    seconds, peak = watch(start(options, root, output, *flags), "preprocess_musdb.py")
     return sum(len(path.read_text().splitlines()) for path in output.rglob(METADATA)), seconds, peak
 
 
-def start(args: argparse.Namespace, root: Path, output: Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, preprocess_musdb.__file__, "--silence", "--num_proc", str(args.num_proc), *flags]
+def start(options: Options, root: Path, output: Path, *flags: str) -> subprocess.Popen:
+    """Our script, making pairs of a folder of songs."""
+    command = [sys.executable, preprocess_musdb.__file__, "--silence", "--num_proc", str(options.num_proc), *flags]
     return subprocess.Popen([*command, "--root_data_dir", str(root), "--output_dir", str(output)])
 
 
@@ -198,48 +225,48 @@ def reference_filters() -> torch.Tensor:
     return torch.clamp(torch.minimum(-slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]), min=0)
 
 
-def measure_memory(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_memory(options: Options, folder: Path) -> list[dict[str, object]]:
     """Peak memory for one long song and for many short ones, beside the songs as they are."""
-    first = load_stems(stems.find_songs(args.root_data_dir)[0])
+    first = load_stems(stems.find_songs(options.root_data_dir)[0])
     (folder / "long" / "song").mkdir(parents=True)
-    samples = args.long_seconds * 44100
+    samples = options.long_seconds * 44100
     for name, stem in first.items():
         mono = np.tile(stem.mean(axis=0), 1 + samples // stem.shape[1])[:samples]
         save_wav(folder / "long" / "song" / f"{name}.wav", np.stack([mono, mono]), 44100)
         (folder / "short").mkdir(exist_ok=True)
         save_wav(folder / "short" / f"{name}.wav", stem[:, : 26 * 44100][:, -6 * 44100 :], 44100)
     (folder / "many").mkdir()
-    for number in range(args.many_songs):
+    for number in range(options.many_songs):
         (folder / "many" / f"song {number}").symlink_to(folder / "short")
     roots = {
-        "4 songs as they are": link_songs(args.root_data_dir, 4, folder / "songs"),
-        f"one of {args.long_seconds} s, stereo": folder / "long",
-        f"{args.many_songs} of 6 s": folder / "many",
+        "4 songs as they are": link_songs(options.root_data_dir, 4, folder / "songs"),
+        f"one of {options.long_seconds} s, stereo": folder / "long",
+        f"{options.many_songs} of 6 s": folder / "many",
     }
     rows = []
     for name, root in roots.items():
-        pairs, seconds, peak = run(args, root, folder / f"pairs {name}")
+        pairs, seconds, peak = run(options, root, folder / f"pairs {name}")
         rows.append({"songs": name, "pairs": pairs, "seconds": seconds, "peak MB": peak})
     return rows
 
 
-def measure_kills(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_kills(options: Options, folder: Path) -> list[dict[str, object]]:
     """Kill a run at random moments, each time starting it again; the last one may finish."""
-    root = link_songs(args.root_data_dir, 4, folder / "songs")
-    _, seconds, _ = run(args, root, folder / "straight")
+    root = link_songs(options.root_data_dir, 4, folder / "songs")
+    _, seconds, _ = run(options, root, folder / "straight")
     rng = random.Random(0)
-    for _ in range(args.kills):
-        process = start(args, root, folder / "killed")
+    for _ in range(options.kills):
+        process = start(options, root, folder / "killed")
         time.sleep(rng.uniform(0.2, 0.8) * seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    run(args, root, folder / "killed")
+    run(options, root, folder / "killed")
     straight, killed = read_tree(folder / "straight"), read_tree(folder / "killed")
     differing = sum(straight.get(name) != killed.get(name) for name in {*straight, *killed})
-    return [{"kills": args.kills, "files": len(straight), "files that differ": differing}]
+    return [{"kills": options.kills, "files": len(straight), "files that differ": differing}]
 
 
-def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_upload(options: Options, folder: Path) -> list[dict[str, object]]:
     """Time and peak memory of making Parquet files of many records with small pictures."""
     rng = np.random.default_rng(0)
     for song in range(100):
@@ -248,14 +275,14 @@ def measure_upload(args: argparse.Namespace, folder: Path) -> list[dict[str, obj
         for number in range(20):
             pixels = rng.integers(0, 256, (48, 48), dtype=np.uint8)
             Image.fromarray(pixels).save(home / f"{number}.png")
-        names = [(f"{clip % 20}.png", f"{(clip + 1) % 20}.png") for clip in range(args.records // 100)]
+        names = [(f"{clip % 20}.png", f"{(clip + 1) % 20}.png") for clip in range(options.records // 100)]
         sources = [Source(f"song {song}", clip, 0.0, 0, "bass") for clip in range(len(names))]
         parts = zip(names, sources, strict=True)
         write_records(home / METADATA, (vocal_pair(ImageFiles(*files), source) for files, source in parts))
     flags = ["--data_root", str(folder / "pairs"), "--output_dir", str(folder / "parquet")]
     seconds, peak = watch(subprocess.Popen([sys.executable, upload_musdb.__file__, *flags]), "upload_musdb.py")
     written = sum(pq.read_metadata(path).num_rows for path in (folder / "parquet" / "data").iterdir())
-    return [{"records": args.records, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
+    return [{"records": options.records, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
 
 
 def vocal_pair(images: ImageFiles, source: Source) -> Pair:
@@ -265,12 +292,12 @@ def vocal_pair(images: ImageFiles, source: Source) -> Pair:
     return Pair(images, text, source, Edit(ADD, "vocals"), scale, Features())
 
 
-def measure_stems(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def measure_stems(options: Options, folder: Path) -> list[dict[str, object]]:
     """CPU seconds that a clip takes once it is read, of songs of 4 and of 24 stems that hold the same music."""
     torch.set_num_threads(1)  # as in a worker of our script
     pairs: Counter[int] = Counter()
     seconds: dict[int, list[float]] = {4: [], 24: []}
-    clips = [time_clips(write_parts(args.root_data_dir, number, folder), folder) for number in seconds]
+    clips = [time_clips(write_parts(options.root_data_dir, number, folder), folder) for number in seconds]
     for timed in zip(*clips, strict=True):  # one after the other, so that both meet the same machine
         for number, (made, taken) in zip(seconds, timed, strict=True):
             pairs[number] += made
@@ -313,6 +340,7 @@ def time_clips(song: stems.Song, folder: Path) -> Iterator[tuple[int, float]]:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
+    """The content of all files by their paths in a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 

@@ -25,7 +25,7 @@ FLOORS = (  # lowest first; a room may import those on floors below its own
 )
 HEAVY = ("torch", "diffusers", "transformers", "datasets", "accelerate", "librosa")
 MOST_ROOMS = 12
-MOST_NAMESPACES = 71
+MOST_NAMESPACES = 35
 MOST_LINES, LONG_SHARE = 40, 0.01
 
 

@@ -37,6 +37,7 @@ MOST_LIFT = 30.0  # a formant is lifted or lowered by so much at most, as a fact
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("--root_data_dir", type=Path, required=True, help="folder with a folder of stems a song")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the songs go; finished ones stay")
@@ -46,6 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Move the voices; returns the exit code."""
     songs = stems.find_songs(args.root_data_dir)
     files.make_folder(args.output_dir)
     with ProcessPoolExecutor(args.num_proc, multiprocessing.get_context("spawn")) as pool:
