@@ -26,7 +26,7 @@ from riffusion.pairs.pair import TARGETS
 from riffusion.pairs.tasks import TASKS, task_named
 from riffusion.util import files, names
 from riffusion.util.errors import UserError, own_failure
-from riffusion.util.flags import Help, at_least, probability, torch_device
+from riffusion.util.flags import Help, at_least, probability, torch_device, within
 from riffusion.util.runtime import only_run, run_script
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="seed of backings, edits and sentences (default: 0)")
     add = parser.add_argument_group("clips").add_argument
     add("--fs", type=int, default=44100, help="sample rate in Hz (default: 44100)")
-    add("--frame_len_seconds", type=float, default=5.11, help="clip length (default: 5.11)")
+    add("--frame_len_seconds", type=within(0.5, 60), default=5.11, help="clip length (default: 5.11)")
     add("--frame_overlap", type=probability, default=0.0, help="overlap as a share of a clip (default: 0)")
     add("--pitch_augment", action="store_true", help=f"also shifted by {PITCH_STEPS} semitones")
     add("--max_examples", type=at_least(1), help="stop after this many pairs (default: never)")
     add = parser.add_argument_group("which pairs are kept").add_argument
     add(
         "--frame_min_power_prop",
-        type=float,
+        type=within(0),
         default=0.4,
         help="minimum mean power of a stem in a clip, as a share of its power in the song (default: 0.4)",
     )
@@ -139,10 +139,6 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
 
     if args.frame_overlap == 1:
         parser.error("--frame_overlap must be less than 1, a whole clip")
-    if not 0.5 <= args.frame_len_seconds <= 60:
-        parser.error(f"--frame_len_seconds must be between 0.5 and 60, not {args.frame_len_seconds}")
-    if not args.frame_min_power_prop >= 0:
-        parser.error(f"--frame_min_power_prop must not be negative, but is {args.frame_min_power_prop}")
     if args.fs < 2 * SpectrogramParams.max_frequency:
         parser.error(f"--fs must be at least {2 * SpectrogramParams.max_frequency}, twice the highest pitch shown")
     if not args.min_level_db < args.max_level_db:

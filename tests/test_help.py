@@ -65,3 +65,11 @@ def test_a_default_that_is_a_number_a_path_or_a_list_is_shown_as_it_is_typed(mon
     text = help_text(inference_instruct_pix2pix, monkeypatch, capsys)
     assert "outputs only the painted stem" in " ".join(text.split())
     assert "leaves it alone" not in text
+
+
+@pytest.mark.parametrize("text", ["0.4", "61", "nan", "-1"])
+def test_a_number_out_of_range_is_a_usage_error_that_says_the_range(text, capsys):
+    flags = ["--root_data_dir", "songs", "--output_dir", "pairs", "--frame_len_seconds", text]
+    with pytest.raises(SystemExit):
+        preprocess_musdb.parse_args(flags)
+    assert f"--frame_len_seconds: must be between 0.5 and 60, not {float(text)}" in capsys.readouterr().err

@@ -29,6 +29,21 @@ class Instruction:
 
 
 @dataclass(frozen=True)
+class StemForms:
+    """How a stem is spoken of, from prompts/templates.json."""
+
+    verbs: list[str]  # of painting it: "sing"
+    nouns: list[str]
+    plural: str
+    events: str  # what its onsets are called
+
+    @property
+    def all_nouns(self) -> list[str]:
+        """Its name in the plural and all nouns for it."""
+        return [self.plural, *self.nouns]
+
+
+@dataclass(frozen=True)
 class SongLabels:
     """What is known of a song beforehand: labels by their name, of `LABELS`, or its one instruction, word for word.
 
@@ -123,7 +138,7 @@ def write_instruction(
 
 def names_stem(prompt: str, stem: str) -> bool:
     """Whether an instruction speaks of `stem`, by one of its nouns."""
-    nouns = [_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]]
+    nouns = _stem_forms(stem).all_nouns
     return any(re.search(rf"(?<!\w){re.escape(noun.lower())}s?(?!\w)", prompt.lower()) for noun in nouns)
 
 
@@ -136,7 +151,7 @@ def asked_stem(prompt: str) -> str:
     there += r"(?:the|this|these|those|that|my|our)\s+(?:[\w'-]+\s+){0,2}?"
     named = []
     for stem in ("vocals", "drums", "bass", "other"):
-        nouns = "|".join(map(re.escape, {_stem_forms(stem)["plural"], *_stem_forms(stem)["nouns"]}))
+        nouns = "|".join(map(re.escape, set(_stem_forms(stem).all_nouns)))
         rest = re.sub(rf"{there}(?:{nouns})s?\b", "", prompt.lower())
         if re.search(rf"\b(?:{nouns})s?\b", rest):
             named.append(stem)
@@ -144,36 +159,39 @@ def asked_stem(prompt: str) -> str:
 
 
 def _describe(stems: frozenset[str], style: str) -> str:
-    names = [_stem_forms(stem)["plural"] for stem in sorted(stems)]
+    names = [_stem_forms(stem).plural for stem in sorted(stems)]
     listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
     return f"{style} music with {listed}".strip()
 
 
 def _phrase(edit: Edit, facts: dict[str, str], say_prob: float, rng: random.Random) -> str:
     forms, stem = _templates()["tasks"][edit.task.name], _stem_forms(edit.stem)
-    verbs = forms["verbs"] + (stem["verbs"] if edit.task.brings_stem else [])
+    plays_along = edit.task.brings_stem and edit.task.keeps_input
+    verbs = forms["verbs"] + (stem.verbs if plays_along else [])
     text = rng.choice(forms["phrases"]).format(
         opener=rng.choice(_templates()["openers"]) if rng.random() < SAY else "",
         verb=rng.choice(verbs) if verbs else "",
         noun=_noun(stem, facts, say_prob, rng),
-        plural=stem["plural"],
+        plural=stem.plural,
         place=rng.choice(forms["places"]) if rng.random() < SAY else "",
     )
     return re.sub(r"\ba (?=[aeiou])", "an ", text, flags=re.IGNORECASE)
 
 
-def _noun(stem: dict, facts: dict[str, str], say_prob: float, rng: random.Random) -> str:
+def _noun(stem: StemForms, facts: dict[str, str], say_prob: float, rng: random.Random) -> str:
     """A stem's noun with some of its facts, each before it as an adjective or after it."""
     said = [name for name in sorted(facts) if rng.random() < say_prob]
     before, after = "", ""
     for name in rng.sample(said, min(len(said), MOST_FACTS)):
         values = _templates()["facts"][name]
         forms = values.get(facts[name]) or values["*"]
-        choices = [(side, form) for side in ("before", "after") for form in forms[side]]
-        side, form = rng.choice(choices)
-        form = form.format(value=facts[name], events=stem["events"])
-        before, after = (f"{before}{form} ", after) if side == "before" else (before, after + form)
-    return before + rng.choice(stem["nouns"]) + after
+        place = rng.choice(range(len(forms["before"]) + len(forms["after"])))
+        form = [*forms["before"], *forms["after"]][place].format(value=facts[name], events=stem.events)
+        if place < len(forms["before"]):
+            before += f"{form} "
+        else:
+            after += form
+    return before + rng.choice(stem.nouns) + after
 
 
 @functools.cache
@@ -182,13 +200,11 @@ def _templates() -> dict:
 
 
 @functools.cache
-def _stem_forms(stem: str) -> dict:
+def _stem_forms(stem: str) -> StemForms:
     """How a stem is spoken of; one that the templates don't know, by its own name, whatever characters that has."""
     stems = _templates()["stems"]
     if stem in stems and stem != "*":
-        return stems[stem]
-    any_stem = stems["*"]
-    return {
-        key: [form.format(stem=stem) for form in forms] if isinstance(forms, list) else forms.format(stem=stem)
-        for key, forms in any_stem.items()
-    }
+        return StemForms(**stems[stem])
+    forms = StemForms(**stems["*"])
+    nouns = [noun.format(stem=stem) for noun in forms.nouns]
+    return StemForms(forms.verbs, nouns, forms.plural.format(stem=stem), forms.events)

@@ -128,15 +128,20 @@ def possible_edits(backing: Stems, paintable: Stems, tasks: tuple[Task, ...]) ->
 
 
 def draw_edits(edits: list[Edit], rng: random.Random) -> list[Edit]:
-    """A random order of `edits` in which the second paints another stem than the first: only the text tells them apart.
+    """A random order in which the second edit paints another stem than the first: only the text tells them apart."""
+    first, *others = weighted_order(edits, rng)
+    second = next((place for place, edit in enumerate(others) if edit.stem != first.stem), None)
+    return [first, *others] if second is None else [first, others.pop(second), *others]
 
-    Tasks come by their weights (Efraimidis and Spirakis 2006: the largest of u ** (1 / weight) comes first).
+
+def weighted_order(edits: list[Edit], rng: random.Random) -> list[Edit]:
+    """A random order in which a task is first as often as its weight says, however many edits it has.
+
+    Efraimidis and Spirakis 2006: the largest of u ** (1 / weight) comes first.
     """
     tasks = [edit.task for edit in edits]
     keys = {edit: rng.random() ** (tasks.count(edit.task) / edit.task.weight) for edit in edits}
-    first, *others = sorted(edits, key=keys.__getitem__, reverse=True)
-    second = next((edit for edit in others if edit.stem != first.stem), None)
-    return [first, *sorted(others, key=lambda edit: edit is not second)]
+    return sorted(edits, key=keys.__getitem__, reverse=True)
 
 
 def draw_backings(

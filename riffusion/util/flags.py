@@ -38,12 +38,23 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
+def within(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """A number from `least` to `most`, for argparse's `type`; NaN is none."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most:
+            allowed = f"at least {least}" if most == math.inf else f"between {least} and {most}"
+            raise argparse.ArgumentTypeError(f"must be {allowed}, not {value}")
+        return value
+
+    parse.__name__ = "float"  # argparse's word for what isn't one
+    return parse
+
+
 def probability(text: str) -> float:
     """A number from 0 to 1, for argparse's `type`."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {value}")
-    return value
+    return within(0, 1)(text)
 
 
 def between(low: float, high: float, kind: Callable[[str], float] = float) -> Callable[[str], float]:
