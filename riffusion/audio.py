@@ -349,8 +349,9 @@ def carried_tags(tags: dict[str, str], trial: Path, rate: int, channels: int, bi
     """
     carried = {name: text for name, text in tags.items() if is_text(text)}
     while True:
-        with AudioWriter(trial, rate, channels, bits, carried) as file:
-            file.write(np.zeros((channels, 1024), dtype=np.int32))
+        silence = np.zeros((channels, 1024), dtype=np.int32)
+        with AudioWriter(trial, rate, channels, bits, carried, needed=silence.nbytes) as file:
+            file.write(silence)
         if trial.suffix.lower() == ".mp3":
             return {name: text for name, text in carried.items() if name in id3.FRAMES}
         with open_audio(trial) as recording:

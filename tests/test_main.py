@@ -287,7 +287,7 @@ def test_a_full_disk_is_one_line(drawn, tmp_path, ending):
     target = tmp_path / f"out.{ending}"
     target.symlink_to("/dev/full")
     work, source = (draw, drawn.with_name("tone.wav")) if ending == "png" else (play, drawn)
-    with pytest.raises(UserError, match="can't be written .No space left.*; about .* MB are needed"):
+    with pytest.raises(UserError, match="can't be written .No space left.*; about .* .B are needed"):
         work(source, target)
     if ending != "png":
         assert not target.is_symlink()  # what is written of a sound goes

@@ -138,6 +138,8 @@ def writable_tags(song: InputSong, path: Path, ending: str, scratch: Path) -> di
     try:
         tags = audio.carried_tags(song.tags, trial, song.rate, song.channels, song.bits)
     except UserError as error:  # which names the trial's temporary file
+        if isinstance(error.__cause__, OSError):  # there is no room for it
+            raise
         raise UserError(f"{path}: the result {str(error).removeprefix(f'{trial}: ')}") from error
     trial.unlink()
     return tags

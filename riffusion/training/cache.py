@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from riffusion.diffusion.batch import Batch
 from riffusion.util import files
+from riffusion.util.disk_space import refusal
 from riffusion.util.distributed import ignore_sigterm
 from riffusion.util.errors import UserError
 
@@ -99,13 +100,15 @@ def write_shard(folder: Path, batches: Iterator[Mapping[str, Tensor]], rows: int
         done = len(next(iter(batch.values())))
         rows -= done
         progress.update(done)
+    joined = {name: np.concatenate([arrays[name] for arrays in parts]) for name in parts[0]}
     try:
         with files.whole_folder(folder) as part:
-            for name in parts[0]:
-                np.save(part / f"{name}.npy", np.concatenate([arrays[name] for arrays in parts]))
+            for name, values in joined.items():
+                np.save(part / f"{name}.npy", values)
     except OSError as error:
         if not folder.is_dir():  # it is there if another run with the same pairs was faster
-            raise UserError(f"{folder}: can't be written ({error}); what is cached so far stays") from error
+            needed = sum(values.nbytes for values in joined.values())
+            raise UserError(f"{refusal(folder, error, needed)}; what is cached so far is kept") from error
 
 
 def shard_folder(folder: Path, shard: int) -> Path:

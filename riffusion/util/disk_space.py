@@ -1,6 +1,7 @@
 """Places to write to: whether there is room, and failures of writing as messages that name the place."""
 
 import errno
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,4 +59,6 @@ def free_bytes(place: Path) -> int | None:
 
 def size(count: int) -> str:
     """Bytes as people read them."""
+    if count < 1e5:
+        return f"{math.ceil(count / 1e3)} kB"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
