@@ -178,7 +178,7 @@ def print_tasks(run: "Run") -> None:
             print(f"task {task.name}: {prompt!r}")
         doubt = read_instruction(prompt).warning
         if doubt and run.options.task is None and run.songs:
-            print(f"warning: {prompt!r} is taken for {task.name!r}: {doubt}; --task says otherwise", file=sys.stderr)
+            print(f"warning: {prompt!r} is read as {task.name!r}: {doubt}; --task overrides this", file=sys.stderr)
 
 
 def print_failures(run: "Run") -> None:

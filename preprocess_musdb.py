@@ -245,7 +245,7 @@ def claim_output_dir(args: argparse.Namespace) -> None:
         if changed:
             raise UserError(f"{args.output_dir} was made with another --{changed[0]}; choose another folder")
     elif not all(one.name.startswith((RUNNING, path.name)) for one in args.output_dir.iterdir()):
-        raise UserError(f"{args.output_dir} holds files of something else; choose an empty folder")
+        raise UserError(f"{args.output_dir} contains other files; choose an empty folder")
     else:
         files.save_json(path, flags)
 
@@ -319,11 +319,11 @@ def print_report(summary: dict[str, Any], path: Path) -> None:
     print(table([{"edit": edit, "pairs": number} for edit, number in summary["pairs by edit"].items()]))
     print(table([{"not kept": reason, "number": number} for reason, number in summary["not kept"].items()]))
     for what, number in summary["stems mended"].items():
-        print(f"{number} stems with {what}: mended in the pairs")
+        print(f"{number} stems with {what}: repaired in the pairs")
     failed = len(summary["songs failed"])
     print(f"{path.parent}: {summary['pairs']} pairs of {summary['songs'] - failed} songs; see {path.name}")
     unlabelled, skipped = len(summary["songs without labels"]), len(summary["passed over"])
-    print(f"{failed} songs failed, {unlabelled} have no labels, {skipped} files are skipped")
+    print(f"{failed} songs failed, {unlabelled} have no labels, {skipped} files were skipped")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from riffusion.util.runtime import run_script
 SLACK_SECONDS = 0.25  # between what is heard and what the referee hears: codecs' delays, and ends of containers
 LOUDNESS_SLACK = 0.25  # share of the loudest frame
 MOST_OUTPUT = 64 << 20  # bytes that a run may leave
-LOSS = re.compile(r"warning: .*(breaks off|damaged|joined|lost|only the first)")  # a warning that says so
+LOSS = re.compile(r"warning: .*(cut short|damaged|joined|lost|only the first)")  # a warning that says so
 PROGRESS = re.compile(r"\d+%\|")
 LETTERS = {"read whole": ".", "painted whole": "p", "warned": "w", "refused": "r", "FAULT": "F"}
 LEGEND = ", ".join(f"{letter} {outcome}" for outcome, letter in LETTERS.items())
@@ -334,7 +334,7 @@ def process_faults(run: Run) -> Iterator[str]:
         yield f"left behind: {', '.join(run.left[:3])}"
     if run.written > MOST_OUTPUT:
         yield f"wrote {run.written} bytes"
-    known = ("error: ", "warning: ", "passed over in ")
+    known = ("error: ", "warning: ", "skipped in ")
     strange = [line for line in run.stderr if not line.startswith(known)]
     if strange:
         yield f"strange line on stderr: {strange[0]}"

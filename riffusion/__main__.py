@@ -222,7 +222,7 @@ def load_picture(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: has more pixels than an hour of sound") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise UserError(f"{path}: not a picture that can be read, or a damaged one") from error
+        raise UserError(f"{path}: not a readable picture, or a damaged one") from error
     return image
 
 
@@ -244,7 +244,7 @@ def read_tags(path: Path, image: Image.Image, given: dict[str, Any]) -> dict[int
         tags[tag] = float(value)
     if not 0 <= tags.get(ExifTags.MAX_VALUE, 0) <= MAX_VALUE_LIMIT:
         value = tags[ExifTags.MAX_VALUE]
-        raise UserError(f"{path}: EXIF tag {ExifTags.MAX_VALUE} (max_value) is {value:g}, no amplitude")
+        raise UserError(f"{path}: EXIF tag {ExifTags.MAX_VALUE} (max_value) is {value:g}, not an amplitude")
     return tags
 
 

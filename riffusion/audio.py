@@ -168,12 +168,12 @@ def fixed_blocks(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndar
 def check_audio(audio: np.ndarray, path: Path, most: float = MOST_SAMPLE) -> np.ndarray:
     """The audio (channels, samples) itself; raises UserError if it is empty, not finite or larger than `most`."""
     if audio.shape[-1] == 0:
-        raise UserError(f"{path}: holds no samples")
+        raise UserError(f"{path}: contains no samples")
     peak = float(np.maximum(audio.max(), -audio.min()))  # NaN if there is one
     if not np.isfinite(peak):
-        raise UserError(f"{path}: holds samples that are NaN or infinite")
+        raise UserError(f"{path}: contains NaN or infinite samples")
     if peak > most:
-        raise UserError(f"{path}: holds samples up to {peak:g}, which no sound has: it is damaged")
+        raise UserError(f"{path}: contains samples up to {peak:g}, far beyond any audio: it is damaged")
     return audio
 
 

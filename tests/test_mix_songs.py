@@ -63,5 +63,5 @@ def test_what_is_there_stays(sources):
 def test_a_folder_without_phrases_is_named(sources):
     for phrase in (sources / "voices").iterdir():
         phrase.unlink()
-    with pytest.raises(UserError, match="voices: holds no sound"):
+    with pytest.raises(UserError, match="voices: contains no audio"):
         mix(sources)

@@ -413,7 +413,7 @@ def test_one_songs_failure_is_its_own(songs, tmp_path, capsys):
     assert run(songs, tmp_path / "pairs") == 2
     failed = json.loads((tmp_path / "pairs" / "report.json").read_text())["songs failed"]
     reasons = {
-        "empty": "holds no stem",
+        "empty": "contains no stem",
         "no bass": "stem missing: bass",
         "short": "shorter than a clip",
         "silent": "silent throughout",
@@ -502,7 +502,7 @@ def test_songs_have_any_name_and_other_files_are_told(tmp_path):
 
 def test_another_run_in_the_folder_is_refused_and_harms_nothing(songs, tmp_path):
     (tmp_path / "pairs").mkdir()
-    refused = pytest.raises(UserError, match="pairs: another run is at work")
+    refused = pytest.raises(UserError, match="pairs: another run is using")
     with FileLock(tmp_path / "pairs" / f"{preprocess_musdb.RUNNING}-0-of-1"), refused:
         run(songs, tmp_path / "pairs")
     assert run(songs, tmp_path / "pairs", "--max_examples", "2") == 0
@@ -563,7 +563,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     command = [sys.executable, "preprocess_musdb.py", "--root_data_dir", str(tmp_path), "--output_dir", "nowhere"]
     run = subprocess.run(command, cwd=Path(preprocess_musdb.__file__).parent, capture_output=True, text=True)
     assert run.returncode == 2
-    assert run.stderr.startswith(f"error: {tmp_path}: holds no song")
+    assert run.stderr.startswith(f"error: {tmp_path}: contains no song")
     assert run.stderr.count("\n") == 1
 
 

@@ -15,15 +15,15 @@ from robustness import Case, Options, Run, judge, parse_args, plan
 
 CASE = Case("recordings", 7, "wav", "cut", "look")
 HEARD = Sound(3.0, [0.1] * 30)
-REFUSAL = ["error: /x/recordings-7/in/take.wav: breaks off"]
+REFUSAL = ["error: /x/recordings-7/in/take.wav: cut short"]
 
 
 @pytest.mark.parametrize(
     ("run", "outcome", "reason"),
     [
         (Run(code=0, heard=HEARD, expected=HEARD), "read whole", ""),
-        (Run(code=2, stderr=REFUSAL), "refused", "breaks off"),
-        (Run(code=0, heard=Sound(1.0), expected=HEARD, stderr=["warning: x: breaks off at 1 s"]), "warned", "1 s"),
+        (Run(code=2, stderr=REFUSAL), "refused", "cut short"),
+        (Run(code=0, heard=Sound(1.0), expected=HEARD, stderr=["warning: x: cut short at 1 s"]), "warned", "1 s"),
         (Run(code=0, heard=Sound(1.0), expected=HEARD), "FAULT", "1.00 s of 3.00 s"),
         (Run(code=0, heard=Sound(3.0, [0.1] * 20 + [0.9] * 10), expected=HEARD), "FAULT", "from 2.0 s on"),
         (Run(code=0, heard=Sound(9.0, [0.1] * 90), expected=HEARD), "FAULT", "more than"),

@@ -321,7 +321,7 @@ def test_accelerate_reads_the_example_configs(name):
 def test_a_second_training_in_the_same_folder_is_refused(pairs, tiny_base, tmp_path):
     output = train(pairs, tiny_base, tmp_path / "out", "--max_train_steps", "1")
     flags = ("--max_train_steps", "2", "--resume_from_checkpoint", "latest")
-    with only_run(output / outputs.LOCK), pytest.raises(UserError, match=f"^{output}: another run is at work"):
+    with only_run(output / outputs.LOCK), pytest.raises(UserError, match=f"^{output}: another run is using"):
         train(pairs, tiny_base, output, *flags)
     assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-1"]
     (output / "checkpoint-2.elsewhere.77.part").mkdir()  # as a killed run leaves it
@@ -366,7 +366,7 @@ def test_bad_input_is_one_clear_line(pairs, tiny_base, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="not a model in diffusers' layout"):
         train(pairs, pairs, tmp_path / "out")
-    with pytest.raises(UserError, match="holds no pairs"):
+    with pytest.raises(UserError, match="contains no pairs"):
         train(tiny_base, tiny_base, tmp_path / "out")
     with pytest.raises(UserError, match="no column nothing"):
         train(pairs, tiny_base, tmp_path / "out", "--edit_prompt_column", "nothing")

@@ -217,7 +217,7 @@ def test_bad_input_is_refused(pairs, tmp_path, capsys):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="something else"):
         write(pairs, tmp_path)
-    for folder, reason in {tmp_path: "holds no pairs", tmp_path / "nowhere": "no such folder"}.items():
+    for folder, reason in {tmp_path: "contains no pairs", tmp_path / "nowhere": "no such folder"}.items():
         with pytest.raises(UserError, match=reason):
             write(folder, tmp_path / "parquet")
     for flags in (["--private"], ["--revision", "v2"], ["--num_samples_to_use", "0"]):
@@ -293,7 +293,7 @@ def test_an_upload_that_was_cut_short_goes_on(hub, tmp_path):
 def test_what_should_be_private_is_not_added_to_what_is_public(hub, tmp_path):
     two_files(tmp_path / "folder")
     hub.branches[f"{USER}/things"], hub.private[f"{USER}/things"] = {"main": {}}, False
-    assert "already and public" in upload(hub, tmp_path, tmp_path / "folder", private=True)
+    assert "already exists and is public" in upload(hub, tmp_path, tmp_path / "folder", private=True)
     assert hub.storage == {} and hub.branches[f"{USER}/things"] == {"main": {}}
 
 

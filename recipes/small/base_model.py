@@ -104,7 +104,7 @@ def load_pictures(folder: Path, most: int, seed: int) -> np.ndarray:
     """A random choice of at most so many of the folder's pictures, uint8 (pictures, height, width)."""
     paths = sorted(folder.rglob("*.png"))
     if not paths:
-        raise UserError(f"{folder}: holds no pictures; make them with preprocess_musdb.py")
+        raise UserError(f"{folder}: contains no pictures; make them with preprocess_musdb.py")
     chosen = random.Random(seed).sample(paths, min(len(paths), most))
     return np.stack([np.asarray(Image.open(path).convert("L")) for path in tqdm(chosen, desc="reading pictures")])
 

@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     songs = stems.find_songs(args.root_data_dir)
     phrases = stems.sound_files(args.voices_dir)[0]
     if not phrases:
-        raise UserError(f"{args.voices_dir}: holds no sound")
+        raise UserError(f"{args.voices_dir}: contains no audio")
     files.make_folder(args.output_dir)
     for number in tqdm(range(args.songs), unit="song"):
         folder = args.output_dir / f"mixed {number:03d}"

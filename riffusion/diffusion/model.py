@@ -75,7 +75,7 @@ def load_facts(model_id: str, revision: str | None = None, cache_dir: Path | Non
     try:
         return ModelFacts(**values | {"params": SpectrogramParams(**values["params"])})
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the facts of a model ({error})") from error
+        raise UserError(f"{path}: not a description of a model ({error})") from error
 
 
 def digest(model_id: str) -> str | None:
@@ -300,7 +300,9 @@ def change_schedule(parts: Parts, prediction_type: str | None, zero_terminal_snr
         changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     parts.noise_scheduler = DDPMScheduler.from_config(config, **changes)
     if parts.noise_scheduler.config.rescale_betas_zero_snr and changes["prediction_type"] == "epsilon":
-        raise UserError("zero terminal SNR needs --prediction_type v_prediction: pure noise says nothing of noise")
+        raise UserError(
+            "zero terminal SNR needs --prediction_type v_prediction: predicting noise there teaches nothing"
+        )
 
 
 def make_optimizer(weights: list[nn.Parameter], settings: dict[str, Any], use_8bit_adam: bool) -> torch.optim.Optimizer:

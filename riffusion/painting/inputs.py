@@ -89,9 +89,9 @@ def songs_in_folder(folder: Path, in_stems: bool, quiet: bool = False) -> list[P
         songs, skipped = stems.list_songs(folder)
         paths = [song.path for song in songs]
     if skipped and not quiet:
-        print(f"passed over in {folder}: {in_words(skipped)}", file=sys.stderr)
+        print(f"skipped in {folder}: {in_words(skipped)}", file=sys.stderr)
     if not paths:
-        raise UserError(f"{folder}: holds no audio file; a song in stems needs --without_stem")
+        raise UserError(f"{folder}: contains no audio file; a song in stems needs --without_stem")
     return paths
 
 
@@ -112,7 +112,7 @@ def open_input(path: Path, params: SpectrogramParams, scratch: Path, options: Pa
     check_fits(song, path, params, options)
     tags = writable_tags(song, path, options.format, scratch)
     if lost := ", ".join(name for name in song.tags if name not in tags):
-        print(f"warning: {path}: a {options.format} file can't have its {lost} as it is; left out", file=sys.stderr)
+        print(f"warning: {path}: a {options.format} file can't hold its {lost} unchanged; left out", file=sys.stderr)
     audio.tell_faults(song.recording)
     return replace(song, tags=tags)
 
@@ -129,7 +129,7 @@ def check_fits(song: InputSong, path: Path, params: SpectrogramParams, options: 
     if options.pan and song.channels != 2:
         raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
     if options.format == "wav" and song.samples * song.channels * song.bits // 8 >= WAV_BYTES:
-        raise UserError(f"{path}: is longer than a wav file can be; pass --format flac")
+        raise UserError(f"{path}: is longer than a wav file can be: pass --format flac")
 
 
 def writable_tags(song: InputSong, path: Path, ending: str, scratch: Path) -> dict[str, str]:
@@ -163,7 +163,7 @@ def read_song(path: Path, name: str | None, without_stem: str | None, bits: int 
         survey.add(block, recording.rate)
         clipped += int(np.count_nonzero(np.abs(block) > 1))
     if not recording.samples:
-        raise UserError(f"{path}: holds no samples")
+        raise UserError(f"{path}: contains no samples")
     return InputSong(
         name=safe_name(name or file_name(path)),
         recording=recording,
@@ -208,13 +208,13 @@ def level_warnings(song: InputSong) -> list[str]:
     level = 10 * math.log10(max(song.downmix.power, SILENT_POWER))
     warnings = []
     if song.downmix.power <= SILENT_POWER:
-        warnings.append("is silent: a part that goes with it is silent, too")
+        warnings.append("is silent: a part painted to match it will be silent too")
     elif level < 20 * math.log10(2.0 ** (1 - song.bits)) + LEAST_OVER_LAST_BIT_DB:
-        warnings.append(f"of {song.bits} bits hardly one is left for a part beside {level:.0f} dBFS: pass more --bits")
+        warnings.append(f"at {level:.0f} dBFS its {song.bits} bits leave hardly any for a new part: pass more --bits")
     if song.downmix.cancels:
-        warnings.append("its channels cancel in their mean: the model is shown what is heard in them")
+        warnings.append("its channels cancel each other: the model gets a downmix in which they don't")
     if song.downmix.lifted:
-        warnings.append("holds an offset or a rumble that nobody hears: the model is shown the song without it")
+        warnings.append("has an inaudible offset or rumble: the model gets the song without it")
     return warnings
 
 

@@ -135,7 +135,7 @@ def open_inputs(
     names = [path.name for path in paths]
     twice = next((path for path in paths if names.count(path.name) > 1), None)
     if twice is not None:
-        raise UserError(f"two of the songs are named {twice.stem!r}: paint them one at a time, with --name")
+        raise UserError(f"two songs are named {twice.stem!r}: paint them one at a time, with --name")
     songs: list[InputSong] = []
     for path in paths:
         with own_failure(str(path), failures):

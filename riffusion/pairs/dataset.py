@@ -69,7 +69,7 @@ def read_pairs(folder: Path, listing: Listing, reader: Reader, cache: Path) -> d
     if not read.is_dir():
         tables = read_tables(folder, listing.files, reader, musdb18_splits())
         if not tables:
-            raise UserError(f"{folder}: holds no pairs, its {METADATA} is empty; make them with preprocess_musdb.py")
+            raise UserError(f"{folder}: contains no pairs, its {METADATA} is empty; make them with preprocess_musdb.py")
         write_tables(tables, read)
     files = {split: read / f"{split}.arrow" for split in SPLIT_WORDS}
     return datasets.DatasetDict(
@@ -97,12 +97,12 @@ def load_files(folder: Path, cache: Path) -> datasets.DatasetDict:
     except hub.HUB_ERRORS as error:
         data = sorted(path for path in folder.rglob("*") if path.suffix in DATA_ENDINGS)
         if not data:
-            raise UserError(f"{folder}: holds no pairs; make them with preprocess_musdb.py") from error
+            raise UserError(f"{folder}: contains no pairs; make them with preprocess_musdb.py") from error
         damaged = next((path for path in data if path.suffix == ".parquet" and not is_parquet(path)), None)
         if damaged is not None:
-            raise UserError(f"{damaged}: cut short or damaged, or no Parquet file at all") from error
+            raise UserError(f"{damaged}: cut short, damaged, or not a Parquet file") from error
         reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"{folder}: its files, as {data[0].name}, can't be read as pairs ({reason})") from error
+        raise UserError(f"{folder}: its files, such as {data[0].name}, can't be read as pairs ({reason})") from error
 
 
 def is_parquet(path: Path) -> bool:
@@ -143,7 +143,7 @@ def writable_cache(cache_dir: Path | None) -> Path:
     folder = tempfile.TemporaryDirectory(prefix="riff-pix2pix-")
     atexit.register(folder.cleanup)
     advice = "set HF_DATASETS_CACHE to a folder that can be"
-    print(f"{wanted} can't be written: what is read of datasets isn't kept; {advice}", file=sys.stderr)
+    print(f"{wanted} can't be written: datasets are not cached; {advice}", file=sys.stderr)
     return Path(folder.name)
 
 

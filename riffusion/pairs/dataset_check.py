@@ -89,7 +89,7 @@ def check_columns(splits: datasets.DatasetDict, name: str, pictures: Sequence[st
         has = ", ".join(split.column_names)
         if not set(pictures) & set(split.column_names):
             advice = "make them with preprocess_musdb.py"
-            raise UserError(f"{place}: holds no pairs, its columns are {has}; {advice}")
+            raise UserError(f"{place}: contains no pairs, its columns are {has}; {advice}")
         for column in (*pictures, *texts):
             if column not in split.column_names:
                 raise UserError(f"{place}: has no column {column}; it has {has}")
@@ -97,7 +97,7 @@ def check_columns(splits: datasets.DatasetDict, name: str, pictures: Sequence[st
             kind = isinstance(feature, datasets.Image) if column in pictures else _is_text(feature)
             if not kind:
                 wanted = "pictures" if column in pictures else "texts"
-                raise UserError(f"{place}: column {column} holds no {wanted} but {feature}")
+                raise UserError(f"{place}: column {column} contains {feature}, not {wanted}")
         for column in texts:
             values = arrow_column(split, column)
             if values.null_count:
@@ -121,17 +121,17 @@ def check_target(splits: datasets.DatasetDict, name: str) -> None:
         if says and not _is_text(split.features["target"]):
             values = arrow_column(split, "target")
             row = pc.index(values.is_valid(), True).as_py()
-            raise UserError(f"{name}, split {split_name}, row {row}: target {values[row].as_py()!r} is no text")
+            raise UserError(f"{name}, split {split_name}, row {row}: target {values[row].as_py()!r} is not text")
         values = arrow_column(split, "target").fill_null("mix") if says else pa.chunked_array([["mix"] * len(split)])
         for value in values.unique().to_pylist():
             count, first = counts.get(value, (0, f"row {pc.index(values, value)} of split {split_name}"))
             counts[value] = count + pc.sum(pc.equal(values, value)).as_py(), first
     odd = next((target for target in counts if target not in TARGETS), None)
     if odd is not None:
-        raise UserError(f"{name}: {counts[odd][1]} has target {odd!r}, which is none of {', '.join(TARGETS)}")
+        raise UserError(f"{name}: {counts[odd][1]} has target {odd!r}, which is not one of {', '.join(TARGETS)}")
     if len(counts) > 1:
         kinds = ", ".join(f"{count} of {target!r} (first {first})" for target, (count, first) in counts.items())
-        raise UserError(f"{name}: holds pairs of two targets, {kinds}; keep those of one in a folder of their own")
+        raise UserError(f"{name}: contains pairs with different targets, {kinds}; put each kind in its own folder")
 
 
 def check_pictures(splits: datasets.DatasetDict, name: str, columns: Sequence[str], cache: Path) -> Found:

@@ -78,11 +78,11 @@ def _read_labels(path: Path, lines: list[str]) -> dict[str, SongLabels]:
     table = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     heading = next(table, [])
     if "track" not in heading:
-        raise UserError(f"{path}:1: the heading has no column named track")
+        raise UserError(f"{path}:1: the header has no column named track")
     labels: dict[str, SongLabels] = {}
     for number, row in enumerate(table, start=2):
         if len(row) != len(heading):
-            raise UserError(f"{path}:{number}: {len(row)} columns where the heading has {len(heading)}")
+            raise UserError(f"{path}:{number}: {len(row)} columns where the header has {len(heading)}")
         facts = dict(zip(heading, row, strict=True))
         labels[facts["track"]] = SongLabels({name: facts[name] for name in LABELS if facts.get(name)})
     return labels

@@ -73,7 +73,7 @@ def _look(folder: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:
     except OSError as error:
         place = Path(error.filename)
         link = f", a link to {place.readlink()}," if place.is_symlink() else ""
-        raise UserError(f"{place}{link} can't be looked into ({error.strerror})") from error
+        raise UserError(f"{place}{link} can't be opened ({error.strerror})") from error
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def _agreeing(schema: pa.Schema, other: pa.Schema, file: Path) -> pa.Schema:
         return pa.unify_schemas([schema, other], promote_options="permissive")
     except pa.ArrowException as error:
         reason = str(error).split("\n")[0]
-        raise UserError(f"{file}: its records are of another kind than those of the files before ({reason})") from error
+        raise UserError(f"{file}: its records differ in kind from those of the files before ({reason})") from error
 
 
 def _joined(tables: list[pa.Table], schema: pa.Schema, pictures: Sequence[str]) -> pa.Table:

@@ -148,7 +148,7 @@ def claim_folder(folder: Path, fingerprints: dict[str, str]) -> None:
         (folder / README_FILE).unlink(missing_ok=True)
         shutil.rmtree(folder / "data")
     elif folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder} holds files of something else; pass an empty folder as --output_dir")
+        raise UserError(f"{folder} contains other files; pass an empty folder as --output_dir")
     files.make_folder(folder / "data")
     files.save_json(source, fingerprints)  # after the old files are gone: what is there is always of this source
 

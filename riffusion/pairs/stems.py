@@ -73,11 +73,11 @@ def list_songs(root: Path) -> tuple[list[Song], dict[str, str]]:
             name = names.readable(without_ending(path))
             while (subset, name) in titles:
                 if without_ending(titles[subset, name]) == without_ending(path):
-                    raise UserError(f"{path}: there is another song named {name!r} beside it")
+                    raise UserError(f"{path}: another song here is named {name!r} too")
                 name += "-2"  # other letters that are written the same
             titles[subset, name] = path
     if not titles:
-        raise UserError(f"{root}: holds no song, neither a *{STEM_MP4} file nor a folder of stems")
+        raise UserError(f"{root}: contains no song, neither a *{STEM_MP4} file nor a folder of stems")
     return [Song(name, path, subset) for (subset, name), path in titles.items()], passed_over
 
 
@@ -86,7 +86,7 @@ def why_no_song(path: Path) -> str:
     if path.is_dir():
         if path.name == "__MACOSX":
             return "macOS's own"
-        return "hidden, and holds no sound" if path.name.startswith(".") and not sound_files(path)[0] else ""
+        return "hidden, without audio" if path.name.startswith(".") and not sound_files(path)[0] else ""
     if not is_in_stems(path):
         return "no song in stems"
     return why_no_sound(path) if path.name.startswith("._") else ""
@@ -153,13 +153,11 @@ def list_stems(song: Song) -> tuple[dict[str, Path], dict[str, str]]:
         if name in MIXTURE_NAMES:
             passed_over[names.readable(path.name)] = "the mixture, by its name"
         elif name in files:
-            raise UserError(
-                f"{song.path}: {files[name].name} and {path.name} are both {name!r}; leave one of them there"
-            )
+            raise UserError(f"{song.path}: {files[name].name} and {path.name} are both {name!r}; keep only one of them")
         else:
             files[name] = path
     if not files:
-        raise UserError(f"{song.path}: holds no stem, that is, no file of sound")
+        raise UserError(f"{song.path}: contains no stem, that is, no audio file")
     if set(files) < set(MUSDB_STEMS):
         missing = ", ".join(sorted(set(MUSDB_STEMS) - set(files)))
         raise UserError(f"{song.path}: stem missing: {missing}")
@@ -277,7 +275,7 @@ def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
         recording.release()
     longest = max(lengths.values())
     if longest == 0:
-        raise UserError(f"{song.path}: holds no samples")
+        raise UserError(f"{song.path}: contains no samples")
     return MonoStems(
         files, {name: energy / longest for name, energy in energies.items()}, sample_rate, longest, downmixes
     )

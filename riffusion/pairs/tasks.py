@@ -99,7 +99,7 @@ def task_named(name: str) -> Task:
     for task in TASKS:
         if task.name == name:
             return task
-    raise UserError(f"{name!r} is none of the tasks {', '.join(map(str, TASKS))}")
+    raise UserError(f"{name!r} is not one of the tasks {', '.join(map(str, TASKS))}")
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def look_at_wav(file: BinaryIO, size: int) -> Look:
                 return Look(plain=there < 8 or int.from_bytes(file.read(8)[4:], "little") == there - 8)
             if said > there:
                 known = said < UNKNOWN_SIZE or long_size == said
-                return Look(True, (f"breaks off: {there} of {said} bytes of sound are there",) if known else ())
+                return Look(True, (f"cut short: {there} of {said} bytes of audio are there",) if known else ())
             file.seek(place + said + said % 2)
             joined = file.read(4) in (b"RIFF", b"RF64")
             return Look(True, ("another wav file is joined to it: only the first is read",) if joined else ())
@@ -134,7 +134,7 @@ def look_at_ogg(file: BinaryIO) -> Look:
             place = following
     faults = [f"damaged at byte {place}: sound is lost there" for place in damaged[:1]]
     if not ended:
-        faults.append("breaks off: its last page isn't there")
+        faults.append("cut short: its last page is missing")
     return Look(streams == [b"\x01vorbis"] and not faults, tuple(faults))
 
 

@@ -201,7 +201,7 @@ class Survey:
         beyond, place = f"{self.beyond} of {self.samples}", f"{self.peak_place / self.rate:.3f} s"
         if self.peak > MOST_PEAK and self.beyond <= max(FEW * self.samples, 1):
             raise UserError(
-                f"{path}: {beyond} samples are far beyond full scale, up to {self.peak:g} at {place}: mend them first"
+                f"{path}: {beyond} samples are far beyond full scale, up to {self.peak:g} at {place}; repair it"
             )
         if self.peak > MOST_PEAK or self.energy > self.samples:
             bits = next((bits for bits in INTEGER_BITS if 2 ** (bits - 1) >= self.peak), INTEGER_BITS[-1])

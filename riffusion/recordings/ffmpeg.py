@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from riffusion.util.disk_space import size
 from riffusion.util.errors import UserError
 
 MOST_SECONDS = 24 * 3600  # of a recording, and most bytes of it as a wav file: whatever a file claims, there is an end
@@ -148,9 +149,9 @@ def decode(source: Path, outputs: Sequence[tuple[int, Stream, Path]], name: Path
         raise UserError(f"{name}: not an audio file that libsndfile or ffmpeg can read ({reason})")
     sizes = [path.stat().st_size if path.is_file() else 0 for _, _, path in outputs]
     if not all(sizes):
-        raise UserError(f"{name}: {command[0]} was to decode it, and wrote nothing")
+        raise UserError(f"{name}: {command[0]} reported no error, but wrote nothing")
     if max(sizes) > 0.99 * MOST_BYTES:
-        raise UserError(f"{name}: takes more than {MOST_BYTES >> 30} GiB when it is decoded")
+        raise UserError(f"{name}: takes more than {MOST_BYTES >> 30} GiB when decoded")
     return told
 
 
@@ -198,7 +199,7 @@ def check_room(outputs: Sequence[tuple[int, Stream, Path]], told: list[str], nam
         return
     folder, needed = outputs[0][2].parent, sum(stream.wav_bytes for _, stream, _ in outputs)
     needed = max(needed, sum(path.stat().st_size for _, _, path in outputs if path.is_file()) + 1)
-    raise UserError(f"{folder}: decoding {name} takes {needed} bytes there, or more, and fails ({reason})")
+    raise UserError(f"{folder}: decoding {name} failed ({reason}); it needs at least {size(needed)} there")
 
 
 def first_damage(source: Path, number: int, begin: float | None = None) -> float | None:

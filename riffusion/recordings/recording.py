@@ -63,7 +63,7 @@ class Recording:
             raise UserError(f"{self.path}: ends unexpectedly ({error.error_string})") from error
         if left:
             place = (self.samples - left) / self.rate
-            raise UserError(f"{self.path}: breaks off at {place:.2f} s of {self.samples / self.rate:.2f} s")
+            raise UserError(f"{self.path}: cut short at {place:.2f} s of {self.samples / self.rate:.2f} s")
 
     def release(self) -> None:
         """Remove the file that it was decoded into; if the recording is read again, it is decoded again."""
@@ -253,7 +253,7 @@ def read_decoded(
                 sound.subtype in INTEGERS,
             )
     except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: ffmpeg decoded it into what can't be read ({error.error_string})") from error
+        raise UserError(f"{path}: ffmpeg's output can't be read ({error.error_string})") from error
     decoded = Recording(
         path, source, file, rate, channels, samples, stream.bits, integers, stream.tags, faults, (number, stream)
     )
@@ -268,7 +268,7 @@ def check_length(recording: Recording) -> Recording:
     """The recording itself; raises UserError if it lasts longer than any does."""
     if recording.samples > ffmpeg.MOST_SECONDS * recording.rate:
         hours = ffmpeg.MOST_SECONDS // 3600
-        raise UserError(f"{recording.path}: lasts more than {hours} hours at its {recording.rate} Hz, by its header")
+        raise UserError(f"{recording.path}: its header claims more than {hours} hours at {recording.rate} Hz")
     return recording
 
 
@@ -290,7 +290,7 @@ def decoding_faults(decoded: Recording, complaints: list[str]) -> tuple[str, ...
         reason = complaints[0] if complaints else "frames are missing"
         what = "damaged, or joined to another file," if stream.container in BARE_STREAMS else "damaged"
         return (f"{what} at {damage:.2f} s: {seconds:.2f} s of {said:.2f} s can be read ({reason})",)
-    return (f"breaks off at {seconds:.2f} s of {said:.2f} s",) if seconds < said - SLACK_SECONDS else ()
+    return (f"cut short at {seconds:.2f} s of {said:.2f} s",) if seconds < said - SLACK_SECONDS else ()
 
 
 def used_bits(recording: Recording) -> int:

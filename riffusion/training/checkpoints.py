@@ -34,7 +34,7 @@ def save(accelerator: Accelerator, folder: Path, step: int, limit: int | None) -
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         shutil.rmtree(part, ignore_errors=True)
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{finished}: can't be written ({reason}); the checkpoints before it stay") from error
+        raise UserError(f"{finished}: can't be written ({reason}); earlier checkpoints are kept") from error
     accelerator.wait_for_everyone()
 
 
@@ -79,7 +79,7 @@ def find(folder: Path, name: str | None) -> Path | None:
     if name is None:
         if found:
             raise UserError(
-                f"{folder} holds {found[-1].name}; go on from it with --resume_from_checkpoint latest, or choose "
+                f"{folder} holds {found[-1].name}; resume from it with --resume_from_checkpoint latest, or choose "
                 "another --output_dir"
             )
         return None
@@ -93,9 +93,9 @@ def find(folder: Path, name: str | None) -> Path | None:
     checkpoint = folder / Path(name).name
     if checkpoint not in found:
         there = ", ".join(path.name for path in found) or "none"
-        raise UserError(f"{checkpoint}: no such checkpoint, or it was cut short; there are: {there}")
+        raise UserError(f"{checkpoint}: no such checkpoint, or an incomplete one; complete ones: {there}")
     if checkpoint != found[-1]:
-        raise UserError(f"{found[-1]} is newer than {name}; move it away to go on from the older one")
+        raise UserError(f"{found[-1]} is newer than {name}; move it away to resume from the older one")
     return checkpoint
 
 

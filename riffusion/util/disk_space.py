@@ -18,7 +18,7 @@ def require_room(place: Path, needed: int, purpose: str) -> None:
     """Raise UserError if a file system has less than `needed` bytes left; `place` needn't be there yet."""
     free = free_bytes(place)
     if free is not None and free < needed:
-        raise UserError(f"{place}: no room; {purpose} needs about {size(needed)}, and {size(free)} are free")
+        raise UserError(f"{place}: not enough space; {purpose} needs about {size(needed)}, and {size(free)} are free")
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def prepare_upload(repo_id: str, repo_type: str, token: str | None = None) -> No
     try:
         _make_repo(huggingface_hub.HfApi(token=token), repo_id, repo_type, private=False, revision=None)
     except UPLOAD_ERRORS as error:
-        raise UserError(f"can't upload to {repo_id!r}: {_reason(_cause(error))} (nothing is done yet)") from error
+        raise UserError(f"can't upload to {repo_id!r}: {_reason(_cause(error))} (nothing was uploaded)") from error
 
 
 def check_name(repo_id: str) -> None:
@@ -106,7 +106,7 @@ def upload_folder(
                 raise UserError(
                     f"can't upload to {repo_id!r}: {_reason(cause)} ({folder} is kept, {WAY_ON[repo_type]})"
                 ) from error
-            print(f"the upload broke off, trying again in {pause} s: {_reason(cause)}", file=sys.stderr)
+            print(f"the upload was interrupted; trying again in {pause} s: {_reason(cause)}", file=sys.stderr)
             time.sleep(pause)
 
 
@@ -116,7 +116,7 @@ def _make_repo(
     """A repository and its branch, new or as they are. Raises UserError if it was to be private and isn't."""
     repo = api.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
     if private and not api.repo_info(repo.repo_id, repo_type=repo_type).private:
-        raise UserError("it is there already and public; make it private in its settings, or choose another name")
+        raise UserError("it already exists and is public; make it private in its settings, or choose another name")
     if revision:
         api.create_branch(repo.repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
     return repo

@@ -69,7 +69,7 @@ def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
         print("interrupted: finished results are kept", file=sys.stderr)
         code = TERMINATED if isinstance(error, TerminatedError) else 130
     if streams["stdout"].failure:
-        print(f"error: standard output: {streams['stdout'].failure}; what is finished stays", file=sys.stderr)
+        print(f"error: standard output: {streams['stdout'].failure}; finished results are kept", file=sys.stderr)
         code = code or 2
     sys.exit(code)
 
@@ -116,7 +116,7 @@ def only_run(lock: Path) -> Iterator[None]:
         try:
             held.acquire()
         except Timeout as error:
-            raise UserError(f"{lock.parent}: another run is at work in this folder; wait for it to end") from error
+            raise UserError(f"{lock.parent}: another run is using this folder; wait until it has finished") from error
     try:
         yield
     finally:

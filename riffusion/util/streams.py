@@ -57,9 +57,9 @@ def require_pipes(processes: int) -> None:
     if processes > 1:
         raise UserError("--audio - reads stdin, which several processes can't share")
     if sys.__stdin__ is None:
-        raise UserError("standard input is closed, and the song was to come from there")
+        raise UserError("standard input is closed, but the song should come from it")
     if sys.__stdout__ is None:
-        raise UserError("standard output is closed, and the painted song was to go there")
+        raise UserError("standard output is closed, but the painted song should go to it")
 
 
 def write_to_stdout(path: Path) -> None:

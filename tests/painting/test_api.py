@@ -54,7 +54,7 @@ def test_what_cannot_be_painted_into_is_one_clear_line(tiny_models):
         (tone(220, 0.2), {}, "0.200 s is too short"),
         (tone(220, 1.0), {"pan": 2.0}, "pan must be from -1 to 1, not 2.0"),
         (tone(220, 1.0), {"start": 3.0}, "beyond its end"),
-        (tone(220, 1.0), {"task": "replace"}, "'replace' is none of the tasks"),
+        (tone(220, 1.0), {"task": "replace"}, "'replace' is not one of the tasks"),
     ):
         with pytest.raises(UserError, match=reason):
             riffusion.paint(audio, RATE, "add a vocal", model, **options)

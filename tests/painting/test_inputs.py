@@ -30,7 +30,7 @@ def test_files_patterns_and_folders(tmp_path):
     with pytest.raises(UserError, match=r"\*.mp3: no file matches"):
         names(str(tmp_path / "*.mp3"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty: holds no audio file"):
+    with pytest.raises(UserError, match="empty: contains no audio file"):
         names(str(tmp_path / "empty"))
 
 
@@ -126,5 +126,5 @@ def test_a_file_without_sound_is_refused(tmp_path, content):
     with pytest.raises(UserError, match="song.wav: not an audio file"):
         read_song(tmp_path / "song.wav", None, None, None, tmp_path)
     audio.save_wav(tmp_path / "no-samples.wav", np.zeros((2, 0), np.int32), RATE)
-    with pytest.raises(UserError, match="holds no samples"):
+    with pytest.raises(UserError, match="contains no samples"):
         read_song(tmp_path / "no-samples.wav", None, None, None, tmp_path)

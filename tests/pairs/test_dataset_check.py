@@ -61,7 +61,7 @@ def test_every_picture_is_looked_at(tmp_path, kind, place):
     spoil(tmp_path / place)
     told = refusal(tmp_path / "set", tmp_path / "cache")
     assert str(tmp_path / place) in told and re.search(message, told)
-    assert "holds no pairs" not in told and refusal(tmp_path / "set", tmp_path / "cache") == told
+    assert "contains no pairs" not in told and refusal(tmp_path / "set", tmp_path / "cache") == told
 
 
 def test_several_bad_pictures_are_counted(tmp_path):
@@ -84,9 +84,9 @@ def test_a_picture_that_is_gone_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"target": "mix"}, "two targets, 3 of 'stem' .*, 2 of 'mix'"),
-        ({"target": None}, "two targets, 3 of 'stem' .*, 2 of 'mix'"),
-        ({"target": "voice"}, "has target 'voice', which is none of mix, stem"),
+        ({"target": "mix"}, "different targets, 3 of 'stem' .*, 2 of 'mix'"),
+        ({"target": None}, "different targets, 3 of 'stem' .*, 2 of 'mix'"),
+        ({"target": "voice"}, "has target 'voice', which is not one of mix, stem"),
     ],
 )
 def test_pairs_of_two_targets_are_refused(tmp_path, second, message):
@@ -99,7 +99,7 @@ def test_pairs_of_two_targets_are_refused(tmp_path, second, message):
 def test_ours_among_the_originals_are_of_two_targets(tmp_path):
     write_original_folder(tmp_path / "set", 2)
     write_pair_folder(tmp_path / "set" / "Song", 1)
-    told = "two targets, 1 of 'stem' (first row 0 of split train), 2 of 'mix' (first row 1 of split train)"
+    told = "different targets, 1 of 'stem' (first row 0 of split train), 2 of 'mix' (first row 1 of split train)"
     assert told in refusal(tmp_path / "set", tmp_path / "cache")
 
 
@@ -108,7 +108,7 @@ def test_a_target_that_is_no_text_is_named(tmp_path):
     lines = [json.loads(line) for line in (folder / METADATA).read_text().splitlines()]
     lines[1]["target"] = 7
     (folder / METADATA).write_text("\n".join(map(json.dumps, lines)))
-    assert refusal(tmp_path / "set", tmp_path / "cache").endswith("split train, row 1: target 7 is no text")
+    assert refusal(tmp_path / "set", tmp_path / "cache").endswith("split train, row 1: target 7 is not text")
 
 
 def test_a_parquet_file_that_is_damaged_is_named(tmp_path):
@@ -179,8 +179,8 @@ def test_good_parquet_is_remembered_by_its_files(tmp_path):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"text": ["a"]}, "holds no pairs, its columns are text; make them with preprocess_musdb.py"),
-        ({"original_image": ["a"], "edit_prompt": ["b"]}, "has no column edited_image|holds no pictures"),
+        ({"text": ["a"]}, "contains no pairs, its columns are text; make them with preprocess_musdb.py"),
+        ({"original_image": ["a"], "edit_prompt": ["b"]}, "has no column edited_image|contains no pictures"),
     ],
 )
 def test_other_tables_are_told_apart(tmp_path, table, message):
@@ -211,10 +211,10 @@ def test_what_was_found_good_is_not_looked_at_again_unless_it_changes(tmp_path):
 def test_text_files_are_no_pairs(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "notes.txt").write_text("x\n")
-    assert "holds no pairs" in refusal(tmp_path / "set", tmp_path / "cache")
+    assert "contains no pairs" in refusal(tmp_path / "set", tmp_path / "cache")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "set" / "a.png")
     (tmp_path / "set" / "notes.txt").unlink()
-    assert "holds no pairs" in refusal(tmp_path / "set", tmp_path / "cache")
+    assert "contains no pairs" in refusal(tmp_path / "set", tmp_path / "cache")
 
 
 def test_other_columns_may_be_the_pairs(tmp_path):

@@ -148,7 +148,7 @@ def test_songs_may_know_more_or_less(tmp_path):
     )
     assert list(rows["level"]) == [1.0, 0.5, None] and list(rows["more"]) == [None, "x", None]
     write_pair_folder(tmp_path / "set" / "D", 1, level="loud")
-    with pytest.raises(UserError, match=f"set/D/{METADATA}: its records are of another kind"):
+    with pytest.raises(UserError, match=f"set/D/{METADATA}: its records differ in kind"):
         load_splits(str(tmp_path / "set"), tmp_path / "cache")
 
 
@@ -202,7 +202,7 @@ def test_linked_songs_are_followed_and_loops_end(tmp_path):
 def test_a_link_that_leads_nowhere_is_no_lost_song(tmp_path, target):
     write_pair_folder(tmp_path / "set" / "Other", 1)
     (tmp_path / "set" / "Song").symlink_to(target)
-    with pytest.raises(UserError, match=f"set/Song, a link to {target}, can't be looked into"):
+    with pytest.raises(UserError, match=f"set/Song, a link to {target}, can't be opened"):
         load_splits(str(tmp_path / "set"), tmp_path / "cache")
 
 
@@ -259,7 +259,7 @@ def test_what_was_read_is_mapped_until_it_changes(tmp_path):
 def test_a_folder_without_pairs_is_told_apart(tmp_path, kind):
     folder = tmp_path / "set"
     folder.mkdir()
-    message = f"^{folder}: holds no pairs"
+    message = f"^{folder}: contains no pairs"
     if kind == "no records":
         (folder / METADATA).touch()
         message += ", its metadata.jsonl is empty"

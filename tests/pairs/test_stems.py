@@ -31,7 +31,7 @@ def test_songs_are_found_in_subsets_or_directly(tmp_path):
 
 
 def test_folders_without_songs_are_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no song"):
+    with pytest.raises(UserError, match="contains no song"):
         stems.find_songs(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         stems.find_songs(tmp_path / "nowhere")
@@ -220,7 +220,7 @@ def test_a_damaged_stem_or_one_stream_alone_is_the_songs_failure(tmp_path):
     song = stems.Song("song", write_song(tmp_path / "song"))
     whole = (song.path / "bass.wav").read_bytes()
     (song.path / "bass.wav").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"bass.wav: breaks off: 132278 of 264600 bytes"):
+    with pytest.raises(UserError, match=r"bass.wav: cut short: 132278 of 264600 bytes"):
         stems.mix_down(song, RATE, make(tmp_path / "mono2"))
 
 

@@ -67,7 +67,7 @@ def test_integer_edits_are_exact_and_give_way_at_the_edge(task):
 def test_a_name_is_a_task_or_an_error():
     assert [task_named(task.name) for task in TASKS] == list(TASKS)
     assert pickle.loads(pickle.dumps(TASKS)) == TASKS  # processes of a pool compare them
-    with pytest.raises(UserError, match="'swap' is none of the tasks add, remove, extract, keep"):
+    with pytest.raises(UserError, match="'swap' is not one of the tasks add, remove, extract, keep"):
         task_named("swap")
 
 

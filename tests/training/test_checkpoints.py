@@ -40,7 +40,7 @@ def test_latest_passes_over_what_was_cut_short(run, capsys):
 
 def test_a_new_run_is_not_mixed_with_an_old_one(run, tmp_path_factory):
     folder, _ = run
-    with pytest.raises(UserError, match="holds checkpoint-10; go on from it"):
+    with pytest.raises(UserError, match="holds checkpoint-10; resume from it"):
         checkpoints.find(folder, None)
     empty = tmp_path_factory.mktemp("empty")
     assert checkpoints.find(empty, None) is None

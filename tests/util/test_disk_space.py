@@ -14,7 +14,7 @@ needs_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="nee
 def test_room_is_asked_for_where_a_folder_would_be(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     disk_space.require_room(tmp_path / "not" / "yet", free // 2, "song")
-    with pytest.raises(UserError, match=rf"{tmp_path}/not/yet: no room; song needs about .* GB, and .* are free"):
+    with pytest.raises(UserError, match=rf"{tmp_path}/not/yet: not enough space; song needs about .* GB"):
         disk_space.require_room(tmp_path / "not" / "yet", 10**18, "song")
     assert disk_space.size(51_300_000) == "51.3 MB"
 
