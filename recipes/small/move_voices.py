@@ -27,6 +27,7 @@ from riffusion.audio import load_audio
 from riffusion.pairs import stems
 from riffusion.pairs.features import median_f0, pitch_detector
 from riffusion.util import files
+from riffusion.util.disk_space import writing
 from riffusion.util.flags import Help
 from riffusion.util.runtime import run_script
 
@@ -65,7 +66,8 @@ def move_song(song: stems.Song, register: str, output_dir: Path) -> int:
     path, stream = stems.stem_sources(song)["vocals"]
     vocals = load_audio(path, RATE, stream)[0].mean(axis=0)
     octaves = octaves_to_register(vocals, register)
-    with tempfile.TemporaryDirectory(dir=output_dir) as temporary:
+    needed = sum(path.stat().st_size for path in stems.stem_files(song).values())
+    with writing(output_dir, needed), tempfile.TemporaryDirectory(dir=output_dir) as temporary:
         aside = Path(temporary) / song.name
         aside.mkdir()
         for name, path in stems.stem_files(song).items():

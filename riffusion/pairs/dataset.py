@@ -100,7 +100,7 @@ def load_files(folder: Path, cache: Path) -> datasets.DatasetDict:
             raise UserError(f"{folder}: contains no pairs; make them with preprocess_musdb.py") from error
         damaged = next((path for path in data if path.suffix == ".parquet" and not is_parquet(path)), None)
         if damaged is not None:
-            raise UserError(f"{damaged}: cut short, damaged, or not a Parquet file") from error
+            raise UserError(f"{damaged}: cut short or damaged, or not a Parquet file") from error
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"{folder}: its files, such as {data[0].name}, can't be read as pairs ({reason})") from error
 
