@@ -270,8 +270,8 @@ def test_files_that_cannot_be_read_or_written(drawn, tmp_path):
         (draw, sound, sound / "out.png", "can't make this folder"),
         (draw, sound, tmp_path / "folder.png", "folder.png: can't write this file"),
         (play, tmp_path / "none.png", out, "none.png: no such file"),
-        (play, tmp_path / "text.png", out, "text.png: not a picture"),
-        (play, tmp_path / "cut.png", out, "cut.png: not a picture"),
+        (play, tmp_path / "text.png", out, "text.png: not a readable picture"),
+        (play, tmp_path / "cut.png", out, "cut.png: not a readable picture"),
         (play, drawn, tmp_path / "out.mp3", "must end in .wav or .flac or .ogg"),
         (play, drawn, sound / "out.wav", "can't make this folder"),
     ):

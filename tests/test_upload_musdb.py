@@ -215,7 +215,7 @@ def test_a_folder_of_any_name_is_uploaded(tmp_path, name):
 
 def test_bad_input_is_refused(pairs, tmp_path, capsys):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="other files"):
         write(pairs, tmp_path)
     for folder, reason in {tmp_path: "contains no pairs", tmp_path / "nowhere": "no such folder"}.items():
         with pytest.raises(UserError, match=reason):

@@ -180,7 +180,7 @@ def test_good_parquet_is_remembered_by_its_files(tmp_path):
     ("table", "message"),
     [
         ({"text": ["a"]}, "contains no pairs, its columns are text; make them with preprocess_musdb.py"),
-        ({"original_image": ["a"], "edit_prompt": ["b"]}, "has no column edited_image|contains no pictures"),
+        ({"original_image": ["a"], "edit_prompt": ["b"]}, "has no column edited_image|not pictures"),
     ],
 )
 def test_other_tables_are_told_apart(tmp_path, table, message):

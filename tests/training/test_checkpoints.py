@@ -32,7 +32,7 @@ def test_latest_passes_over_what_was_cut_short(run, capsys):
     (folder / "checkpoint-12" / "files.json").write_text('{"model.safe')
     assert checkpoints.find(folder, "latest").name == "checkpoint-2"
     assert "incomplete checkpoints: checkpoint-10, checkpoint-11.part, checkpoint-12" in capsys.readouterr().err
-    with pytest.raises(UserError, match="there are: checkpoint-1, checkpoint-2"):
+    with pytest.raises(UserError, match="complete ones: checkpoint-1, checkpoint-2"):
         checkpoints.find(folder, "checkpoint-10")
     with pytest.raises(UserError, match="checkpoint-2 is newer than checkpoint-1"):
         checkpoints.find(folder, "checkpoint-1")
