@@ -1,13 +1,13 @@
-"""Paint a part into music by instruction, or into the pictures of a dataset.
+"""Paint a part into music by instruction, or into the images of a dataset.
 
     python inference_instruct_pix2pix.py --model_id checkpoints/small --audio song.wav --prompt "add a female vocal"
     python inference_instruct_pix2pix.py --seed --max_samples 10 --num_inference_steps 100
 
-Each sample gets a folder in --base_save_path, and index.html there shows all of them: pictures, players, measurements.
+Each result gets a folder in --base_save_path, and index.html there shows all of them: images, players, measurements.
 A song, of any length, rate and number of channels, comes back as input.wav, painted.wav (the input and the new part)
 and stem.wav (the new part alone). "Remove the bass" subtracts the painted stem from the input, "extract the bass"
 outputs only the painted stem. The input is never touched: in wav and flac, painted minus stem is the input to the last
-bit. The pictures of a dataset are rendered as audio beside those that they should become. An interrupted run resumes.
+bit. The images of a dataset are rendered as audio beside their true targets. An interrupted run resumes.
 """
 
 import argparse
@@ -39,10 +39,10 @@ FOR_AUDIO = ("start", "end", "without_stem", "stem_gain_db", "pan", "format", "b
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
-    add = parser.add_argument_group("what is painted into").add_argument
+    add = parser.add_argument_group("input").add_argument
     add("--model_id", help="model folder or Hub name (default: %(default)s)")
     add("--dataset_id", help="dataset folder or Hub name")
-    add("--max_samples", type=limited(int, "max_samples"), help="most records of the dataset to edit")
+    add("--max_samples", type=limited(int, "max_samples"), help="maximum number of dataset items to edit")
     add(
         "--audio", nargs="+", metavar="FILE", help="songs: files, patterns, folders; - for stdin (default: the dataset)"
     )
@@ -53,30 +53,39 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="instruction for --audio, needed there; several give one result each (default: none)",
     )
     tasks = [task.name for task in TASKS]
-    add("--task", choices=tasks, help="what becomes of the painted stem (default: what the instruction says)")
-    add("--without_stem", metavar="STEM", help="of a song in stems (.stem.mp4), leave out this one (default: none)")
+    add("--task", choices=tasks, help="what to do with the painted stem (default: what the instruction says)")
+    add(
+        "--without_stem",
+        metavar="STEM",
+        help="leave this stem out of a song in stems (.stem.mp4, folder) (default: none)",
+    )
     add("--start", type=seconds, metavar="TIME", help="paint from here on, as 75.5 or 1:15.5 (default: 0)")
     add("--end", type=seconds, metavar="TIME", help="stop painting here (default: the song's end)")
 
-    add = parser.add_argument_group("what comes out").add_argument
+    add = parser.add_argument_group("output").add_argument
     add("--base_save_path", type=Path, help="where results go (default: %(default)s)")
     add("--name", type=folder_name, help="name of the result's folder (default: the song's name)")
     add("--overwrite", action="store_true", help="replace existing results")
     gain = "make the painted stem louder or softer (default: 0)"
     add("--stem_gain_db", type=limited(float, "stem_gain_db"), help=gain)
-    pan = "where the stem is in stereo, from -1 (left) to 1 (default: the centre)"
+    pan = "stereo position of the stem, from -1 (left) to 1 (default: the centre)"
     add("--pan", type=limited(float, "pan"), help=pan)
-    add("--format", choices=FORMATS, help="of the sound files (default: %(default)s)")
-    add("--bits", type=int, choices=[16, 24, 32], help="of wav and flac (default: as many as the input has)")
+    add("--format", choices=FORMATS, help="format of the audio files (default: %(default)s)")
+    add(
+        "--bits",
+        type=int,
+        choices=[16, 24, 32],
+        help="bit depth of wav and flac files (default: as many as the input has)",
+    )
     add("--require_edit", action="store_true", help="exit with 1 if an edit to add or keep was not performed")
     add("--quiet", action="store_true", help="no progress bars and no tables")
 
-    add = parser.add_argument_group("how it is painted").add_argument
-    seed = "fix the noise; alone it means 0 (default: a random one)"
+    add = parser.add_argument_group("sampling").add_argument
+    seed = "seed of the noise; 0 if given without a value (default: a random one)"
     add("--seed", type=limited(int, "seed"), nargs="?", const=0, help=seed)
     steps = limited(int, "num_inference_steps")
     add("--num_inference_steps", type=steps, help="denoising steps")
-    add("--scheduler", choices=SCHEDULERS, help="how steps are taken")
+    add("--scheduler", choices=SCHEDULERS, help="noise scheduler")
     several = "several values make a grid with a page of its own"
     add("--guidance_scale", type=finite, nargs="+", help="text guidance (default: the model's, else 15); " + several)
     add("--image_guidance_scale", type=finite, nargs="+", help="image guidance (default: the model's, else 1.5)")
@@ -90,10 +99,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     again = "paint again, up to this many times, while an edit to add or keep isn't performed (default: 0)"
     add("--retries", type=limited(int, "retries"), help=again)
 
-    add = parser.add_argument_group("what it runs on").add_argument
+    add = parser.add_argument_group("hardware").add_argument
     add("--batch_size", type=limited(int, "batch_size"), help="clips sampled together")
     add("--device", type=torch_device, help="torch device (default: the GPU if there is one)")
-    add("--precision", choices=PRECISIONS, help="of the model (default: bf16 where the device has it, else fp32)")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="precision of the model (default: bf16 where the device has it, else fp32)",
+    )
     add("--compile", action="store_true", help="torch.compile the UNet: a slow first step, then faster on a GPU")
     parser.set_defaults(**vars(PaintOptions()))
     args = parser.parse_args(argv)

@@ -1,12 +1,12 @@
-"""Make InstructPix2Pix pairs from songs in stems: two pictures on one scale and an instruction.
+"""Make InstructPix2Pix pairs from songs in stems: two images on one scale and an instruction.
 
     python preprocess_musdb.py --root_data_dir /data/musdb18/train --output_dir /data/musdb18-pix2pix/train
     python preprocess_musdb.py --download_sample /data/musdb18-7s
 
-Of every clip a backing is drawn, some of the stems that sound in it, and several instructions that ask different things
-of it: add a stem that is left out, remove or extract one that is there, keep everything. The output folder reads as
-`datasets.load_dataset("imagefolder", data_dir=...)`. A run that was stopped goes on where it was when it is started
-again with the same flags.
+For each clip a few backings are sampled (some of its audible stems) and several edits of each: add a stem that is left
+out, remove or extract one that is there, keep everything. The output folder loads as
+`datasets.load_dataset("imagefolder", data_dir=...)`. An interrupted run resumes when it is started again with the same
+flags.
 """
 
 import argparse
@@ -54,10 +54,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="only fetch MUSDB18's 7-second excerpts into DIR (default: don't)",
     )
-    add = parser.add_argument_group("what is asked for").add_argument
-    add("--stems", "--gen_stem", nargs="+", metavar="STEM", help="stems to ask for (default: all that a song has)")
+    add = parser.add_argument_group("edits").add_argument
+    add(
+        "--stems",
+        "--gen_stem",
+        nargs="+",
+        metavar="STEM",
+        help="stems to add, remove or extract (default: all that a song has)",
+    )
     tasks = [task.name for task in TASKS]
-    add("--tasks", nargs="+", choices=tasks, default=tasks, help="what to ask of them (default: all)")
+    add("--tasks", nargs="+", choices=tasks, default=tasks, help="edits to make (default: all)")
     add("--pairs_per_clip", type=at_least(1), default=6, help="maximum number of instructions per clip (default: 6)")
     add(
         "--backings_per_clip",
@@ -95,7 +101,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--fs", type=int, default=44100, help="sample rate in Hz (default: 44100)")
     add("--frame_len_seconds", type=within(0.5, 60), default=5.11, help="clip length (default: 5.11)")
     add("--frame_overlap", type=probability, default=0.0, help="overlap as a share of a clip (default: 0)")
-    add("--pitch_augment", action="store_true", help=f"also shifted by {PITCH_STEPS} semitones")
+    add("--pitch_augment", action="store_true", help=f"also make each clip shifted by {PITCH_STEPS} semitones")
     add("--max_examples", type=at_least(1), help="stop after this many pairs (default: never)")
     add = parser.add_argument_group("which pairs are kept").add_argument
     add(
@@ -122,7 +128,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="machines that share the songs and the output folder (default: 1)",
     )
     add("--shard_index", type=at_least(0), default=0, help="which of them this is, from 0 (default: 0)")
-    add("--save_wav", action="store_true", help="also write each picture's sound")
+    add("--save_wav", action="store_true", help="also write the audio of each image")
     add("--preview", action="store_true", help=f"also draw {PREVIEW_PAIRS} pairs into preview.png")
     add("--silence", action="store_true", help="print nothing but errors")
     args = parser.parse_args(argv)

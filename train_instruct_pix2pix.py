@@ -1,4 +1,4 @@
-"""Fine-tune a text-to-picture checkpoint to follow instructions (InstructPix2Pix, arXiv 2211.09800).
+"""Fine-tune a text-to-image checkpoint to follow instructions (InstructPix2Pix, arXiv 2211.09800).
 
     accelerate launch train_instruct_pix2pix.py --train_data_dir /data/musdb18-pix2pix/train \\
         --output_dir /data/pix2pix-riff-ckpt --max_train_steps 300000 --train_batch_size 4
@@ -28,8 +28,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=count,
         help="train low-rank updates of the attention only, then merge (default: all weights)",
     )
-    add("--prediction_type", choices=["epsilon", "v_prediction"], help="what the UNet predicts (default: as before)")
-    add("--rescale_betas_zero_snr", action="store_true", help="noise that ends in pure noise (zero terminal SNR)")
+    add(
+        "--prediction_type",
+        choices=["epsilon", "v_prediction"],
+        help="what the UNet predicts (default: the model's own)",
+    )
+    add("--rescale_betas_zero_snr", action="store_true", help="rescale the noise schedule to zero terminal SNR")
     add("--use_ema", action="store_true", help="save a moving average of the UNet's weights")
     add("--ema_decay", type=float, help="maximum EMA decay; (1 + t) / (10 + t) at step t until then")
 
@@ -39,7 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--original_image_column", help="column of the input picture")
     add("--edited_image_column", help="column of the target picture")
     add("--edit_prompt_column", help="column of the instruction")
-    add("--max_train_samples", type=count, help="use only this many pairs, chosen at random (default: all)")
+    add("--max_train_samples", type=count, help="train on only this many pairs, chosen at random (default: all)")
     add("--resolution", type=int, help="height of the pictures in pixels; they are never resized")
     add("--dataloader_num_workers", type=int, help="worker processes per GPU")
     add("--no_cache", action="store_true", help="encode pictures and instructions at every step instead of once")
@@ -52,21 +56,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--num_train_epochs", type=count, help="passes over the pairs, unless --max_train_steps is given")
     add("--max_train_steps", type=count, help="optimizer steps (default: as many as --num_train_epochs takes)")
     add("--gradient_accumulation_steps", type=count, help="batches per optimizer step")
-    add("--gradient_checkpointing", action="store_true", help="less memory, more time")
+    add("--gradient_checkpointing", action="store_true", help="use less memory and more time")
     add("--learning_rate", type=float, help="peak learning rate")
     add("--scale_lr", action="store_true", help="multiply the learning rate by batch size, accumulation and processes")
     add("--lr_scheduler", choices=LR_SCHEDULES, help="learning rate schedule")
-    add("--lr_warmup_steps", type=int, help="warm-up steps, of schedules that have one")
-    add("--conditioning_dropout_prob", type=float, help="chance to drop text, picture or both, each")
-    add("--image_dropout_prob", type=probability, help="chance to drop the picture alone (default: as above)")
+    add("--lr_warmup_steps", type=int, help="warm-up steps, for schedules that have them")
+    add("--conditioning_dropout_prob", type=float, help="probability of dropping the text, the image, or both, each")
+    add("--image_dropout_prob", type=probability, help="probability of dropping the image alone (default: as above)")
     add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 in the paper (default: no weights)")
-    add("--timestep_shift", type=float, help="above 1 noise is stronger, where text decides; 3 is SD3's")
+    add(
+        "--timestep_shift",
+        type=float,
+        help="shift towards noisier timesteps, where the text decides; 1 shifts nothing, SD3 uses 3",
+    )
     add("--timestep_shift_share", type=probability, help="share of the examples whose noise is shifted")
     add("--stratified_timesteps", action="store_true", help="spread the timesteps of a batch evenly")
     add("--crop_frames", type=count, help="train on this many frames of each picture, cut at random (default: all)")
     add("--offset_noise", type=float, help="strength of noise that is constant per latent channel")
     add("--changed_region_weight", type=float, help="weight of errors where the pair differs")
-    add("--use_8bit_adam", action="store_true", help="8-bit Adam of bitsandbytes")
+    add("--use_8bit_adam", action="store_true", help="use the 8-bit Adam of bitsandbytes")
     add("--adam_beta1", type=float, help="Adam's first decay")
     add("--adam_beta2", type=float, help="Adam's second decay")
     add("--adam_weight_decay", type=float, help="Adam's weight decay")
@@ -75,7 +83,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--mixed_precision", choices=["no", "fp16", "bf16"], help="default: what `accelerate config` says")
     add("--allow_tf32", action="store_true", help="TF32 matrix products on Ampere and newer GPUs")
     add("--compile", action="store_true", help="torch.compile the UNet: a slow first step, then faster ones")
-    add("--enable_xformers_memory_efficient_attention", action="store_true", help="xformers, not torch's own SDPA")
+    add(
+        "--enable_xformers_memory_efficient_attention",
+        action="store_true",
+        help="use xformers instead of torch's own attention",
+    )
 
     add = parser.add_argument_group("checkpoints and reports").add_argument
     add("--checkpointing_steps", type=count, help="steps between checkpoints")
@@ -86,10 +98,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--logging_dir", type=Path, help="folder of its logs inside --output_dir")
     add("--validation_steps", type=count, help="steps between validation runs (default: --checkpointing_steps)")
     add(
-        "--early_stopping_patience", type=count, help="stop after so many validation runs without gain (default: never)"
+        "--early_stopping_patience",
+        type=count,
+        help="stop after this many validation runs without improvement (default: never)",
     )
-    add("--validation_prompt", help="paint the held-out pictures by this instruction (default: their own)")
-    add("--num_validation_images", type=int, help="held-out pictures painted in each validation run")
+    add("--validation_prompt", help="edit the held-out images with this instruction (default: their own)")
+    add("--num_validation_images", type=int, help="held-out images painted in each validation run")
     add("--push_to_hub", action="store_true", help="upload the model when training is done")
     add("--hub_token", help="access token (default: the one that huggingface_hub knows)")
     add("--hub_model_id", help="repository to upload to (default: the output folder's name)")

@@ -3,9 +3,9 @@
     python upload_musdb.py --data_root /data/musdb18-pix2pix/train
     python upload_musdb.py --data_root /data/musdb18-pix2pix/train --output_dir /data/musdb18-pix2pix-parquet
 
-The files are always written to a local folder first, which is kept and needs as much room as the pairs. The same call
-goes on where an earlier one stopped, in writing and in uploading. README.md, the card, is written once: add a licence
-or your own words there and run it again.
+The files are always written to a local folder first, which is kept and takes as much space as the pairs. The same
+command resumes an interrupted one, in writing and in uploading. README.md, the card, is written once: add a licence or
+your own words there and run it again.
 """
 
 import argparse
@@ -34,8 +34,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "(default: DATA_ROOT-parquet, and upload it)",
     )
     add("--repo_id", help=f"dataset on the Hub, under your own name unless it has one (default: {REPO_ID})")
-    add("--private", action="store_true", help="make the dataset on the Hub private; refused if it is there and public")
-    add("--revision", help="branch on the Hub, made if it is missing (default: the main one)")
+    add(
+        "--private", action="store_true", help="make the dataset on the Hub private; refused if it exists and is public"
+    )
+    add("--revision", help="branch on the Hub, created if it is missing (default: the main one)")
     args = parser.parse_args(argv)
     if args.output_dir is not None and args.repo_id is None and (args.private or args.revision):
         parser.error("with --output_dir nothing is uploaded: --private and --revision need --repo_id")

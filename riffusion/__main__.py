@@ -38,9 +38,9 @@ and its channels are averaged; --stereo draws left in green and right in blue. T
 that is goes into the picture's tags with all settings, so that image-to-audio needs none of them.
 """
 
-IMAGE_TO_AUDIO = """Make a sound of Riffusion's picture.
+IMAGE_TO_AUDIO = """Render a spectrogram image as audio.
 
-Settings are read from the picture's EXIF tags; without any they are Riffusion V1's. A flag takes the place of its tag.
+Settings are read from the picture's EXIF tags; without any they are Riffusion V1's. A flag overrides its tag.
 The level is the recording's if the tags tell it and it fits: a sound beyond full scale, as Riffusion's own tags make
 it, is scaled to a peak of 0 dBFS, and one of unknown level to a peak of -1 dBFS. On one core it takes about as long as
 the sound lasts, and half a GB of memory a minute of it.
@@ -51,9 +51,9 @@ PARAM_HELP = {
     "num_frequencies": "mel bands, the picture's height",
     "min_frequency": "lowest frequency shown, in Hz",
     "max_frequency": "highest frequency shown, in Hz",
-    "window_duration_ms": "milliseconds that a column listens to",
-    "padded_duration_ms": "the same with the silence around it, which makes low bands finer",
-    "power_for_image": "how loudness becomes grey: the power of the amplitude",
+    "window_duration_ms": "analysis window of a column in milliseconds",
+    "padded_duration_ms": "the same with zero padding, which resolves low bands better",
+    "power_for_image": "grey level is the amplitude to this power",
 }
 
 LIMITS = {  # of what makes sense, and what memory and file formats can take
@@ -80,14 +80,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m riffusion", description=__doc__, formatter_class=Help)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     draw = commands.add_parser(
-        "audio-to-image", help="draw a sound as a picture", description=AUDIO_TO_IMAGE, formatter_class=Help
+        "audio-to-image", help="draw audio as an image", description=AUDIO_TO_IMAGE, formatter_class=Help
     )
     add = draw.add_argument
     add("--audio", type=Path, required=True, help="sound to read: wav, flac, mp3, ogg, m4a, a video, ...")
     add("--image", type=Path, required=True, help="picture to write: .png")
     add_param_flags(draw, "default: {}")
     play = commands.add_parser(
-        "image-to-audio", help="make a sound of a picture", description=IMAGE_TO_AUDIO, formatter_class=Help
+        "image-to-audio", help="render an image as audio", description=IMAGE_TO_AUDIO, formatter_class=Help
     )
     add = play.add_argument
     add("--image", type=Path, required=True, help="picture to read: PNG, JPEG, ...")

@@ -265,7 +265,7 @@ def test_a_second_run_finishes_or_does_nothing(songs, tmp_path):
     assert files(tmp_path / "pairs") == before
     with pytest.raises(UserError, match="--target"):
         run(songs, tmp_path / "pairs", "--target", "mix")
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="other files"):
         run(songs, tmp_path)
     assert files(tmp_path / "pairs") == before
 
