@@ -62,7 +62,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--lr_scheduler", choices=LR_SCHEDULES, help="learning rate schedule")
     add("--lr_warmup_steps", type=int, help="warm-up steps, for schedules that have them")
     add("--conditioning_dropout_prob", type=float, help="probability of dropping the text, the image, or both, each")
-    add("--image_dropout_prob", type=probability, help="probability of dropping the image alone (default: as above)")
+    add(
+        "--image_dropout_prob",
+        type=probability,
+        help="probability of dropping the image alone (default: --conditioning_dropout_prob)",
+    )
     add("--snr_gamma", type=float, help="weigh noise levels by min-SNR-gamma; 5 in the paper (default: no weights)")
     add(
         "--timestep_shift",
@@ -110,7 +114,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(**vars(TrainOptions()))
     args = parser.parse_args(argv)
     if not 0 <= args.conditioning_dropout_prob <= 1 / 3:
-        parser.error("--conditioning_dropout_prob must be between 0 and 1/3: three conditions are dropped by it")
+        parser.error("--conditioning_dropout_prob must be between 0 and 1/3: it drops the text, the image, or both")
     for name in ("changed_region_weight", "snr_gamma", "timestep_shift"):
         if getattr(args, name) is not None and getattr(args, name) <= 0:
             parser.error(f"--{name} must be above 0")

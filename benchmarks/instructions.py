@@ -36,11 +36,12 @@ from riffusion.pairs.features import CHECKED_LABELS, LEVEL_DB, NOTE_SECONDS, PER
 from riffusion.pairs.pair import METADATA, Pair, read_records
 from riffusion.pairs.task_words import read_task
 from riffusion.pairs.tasks import ADD
+from riffusion.spectrogram_params import SpectrogramParams
 from riffusion.util import files, tables
 from riffusion.util.flags import Help
 from riffusion.util.runtime import run_script
 
-CLIP_SAMPLES = 225351
+CLIP_SAMPLES = SpectrogramParams().clip_samples
 TOLERANCE = 0.05  # of a value (of a density one note), for a clip that was read and cut in another way
 
 LABEL_WORDS = {

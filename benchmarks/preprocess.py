@@ -44,11 +44,12 @@ from riffusion.pairs.instructions import Instruction, SongLabels
 from riffusion.pairs.options import PITCH_STEPS, PairOptions
 from riffusion.pairs.pair import METADATA, ImageFiles, Pair, Scale, Source, write_records
 from riffusion.pairs.tasks import ADD, Edit
+from riffusion.spectrogram_params import SpectrogramParams
 from riffusion.util.errors import UserError
 from riffusion.util.flags import Help
 from riffusion.util.runtime import run_script
 
-CLIP_SAMPLES = 225351
+CLIP_SAMPLES = SpectrogramParams().clip_samples
 ORIGINAL_PLAN = [
     "--stems",
     "vocals",

@@ -4,8 +4,8 @@
     python -m riffusion image-to-audio --image clip.png --audio clip.wav
 
 A picture is a mel spectrogram as Riffusion V1 draws it: time to the right, 10 ms a pixel; pitch upwards, 512 bands
-from 0 to 10 kHz; the darker, the louder. What was chosen otherwise is written into its EXIF tags, so Riffusion's own
-pictures are read here, and these there. A picture holds no phase: the sound that comes back has the picture's
+from 0 to 10 kHz; the darker, the louder. Other settings are written into its EXIF tags, so Riffusion's own pictures
+are read here, and these there. A picture holds no phase: the sound that comes back has the picture's
 loudness at every moment and pitch, but is not the recording. Nothing above the highest band comes back.
 """
 
@@ -256,7 +256,7 @@ def require_height(
         return
     if "num_frequencies" in given:
         raise UserError(f"is {image.height} pixels high, but --num-frequencies is {params.num_frequencies}")
-    source = "its tags say" if ExifTags.NUM_FREQUENCIES in tags else "without a tag that says otherwise it should have"
+    source = "its tags say there are" if ExifTags.NUM_FREQUENCIES in tags else "by default there are"
     advice = f"if it was drawn with {image.height}, pass --num-frequencies {image.height}"
     raise UserError(f"is {image.height} pixels high, but {source} {params.num_frequencies} bands; {advice}")
 

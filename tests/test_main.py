@@ -207,11 +207,11 @@ def test_pictures_that_other_programs_saved(drawn, tmp_path, name, mode):
 
 def test_a_picture_of_another_height_names_the_flag_that_reads_it(drawn, tmp_path):
     low = Image.open(drawn).resize((51, 300))
-    with pytest.raises(UserError, match="300 pixels high, but its tags say 512.*--num-frequencies 300"):
+    with pytest.raises(UserError, match="300 pixels high, but its tags say there are 512.*--num-frequencies 300"):
         play(retagged(drawn, tmp_path / "low.png", low), tmp_path / "again.wav")
     assert play(tmp_path / "low.png", tmp_path / "again.wav", "--num-frequencies", "300") == 0
     Image.fromarray(np.asarray(low)).save(tmp_path / "bare.png")
-    with pytest.raises(UserError, match="without a tag.*512.*--num-frequencies 300"):
+    with pytest.raises(UserError, match="by default there are 512.*--num-frequencies 300"):
         play(tmp_path / "bare.png", tmp_path / "again.wav")
     with pytest.raises(UserError, match="--num-frequencies is 400"):
         play(tmp_path / "low.png", tmp_path / "again.wav", "--num-frequencies", "400")
