@@ -45,9 +45,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--root_data_dir",
         type=Path,
         help="MUSDB18 root with train/ and test/, or one such folder: .stem.mp4 files, or one folder per song with "
-        "one audio file of any format per stem (required, except with --download_sample)",
+        "one audio file of any format per stem (default: none; required unless --download_sample is given)",
     )
-    add("--output_dir", type=Path, help="where the pairs go (required, except with --download_sample)")
+    add(
+        "--output_dir", type=Path, help="where the pairs go (default: none; required unless --download_sample is given)"
+    )
     add(
         "--download_sample",
         type=Path,
