@@ -1,6 +1,7 @@
 """Paint a part into music by instruction, or into the images of a dataset.
 
     python inference_instruct_pix2pix.py --model_id checkpoints/small --audio song.wav --prompt "add a female vocal"
+    python inference_instruct_pix2pix.py --model_id checkpoints/small --input a.mp3 --output b.flac --prompt "add drums"
     python inference_instruct_pix2pix.py --seed --max_samples 10 --num_inference_steps 100
 
 Each result gets a folder in --base_save_path, and index.html there shows all of them: images, players, measurements.
@@ -46,6 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--audio", nargs="+", metavar="FILE", help="songs: files, patterns, folders; - for stdin (default: the dataset)"
     )
+    add("--input", dest="audio", nargs=1, metavar="FILE", help="one song, the same as --audio (default: none)")
     add(
         "--prompt",
         type=utf8_text,
@@ -53,6 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="instruction for --audio, needed there; several give one result each (default: none)",
     )
     tasks = [task.name for task in TASKS]
+    edits = "many edits: JSON lines or CSV, one a row, columns named after flags; see docs/inference.md (default: none)"
+    add("--edits", type=Path, metavar="FILE", help=edits)
     add("--task", choices=tasks, help="what to do with the painted stem (default: what the instruction says)")
     add(
         "--without_stem",
@@ -64,6 +68,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     add = parser.add_argument_group("output").add_argument
     add("--base_save_path", type=Path, help="where results go (default: %(default)s)")
+    add("--output", type=Path, metavar="FILE", help="write the painted song only, here (default: a folder of results)")
+    add("--output_stem", type=Path, metavar="FILE", help="with --output: the painted part goes here (default: nowhere)")
     add("--name", type=folder_name, help="name of the result's folder (default: the song's name)")
     add("--overwrite", action="store_true", help="replace existing results")
     gain = "make the painted stem louder or softer (default: 0)"
@@ -121,8 +127,12 @@ def limited(kind: Callable[[str], float], flag: str) -> Callable[[str], float]:
 
 def check_args(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuse flags that can't be meant together."""
-    if (args.audio is None) != (args.prompt is None):
+    if args.edits is not None:
+        check_edits(args, parser)
+    elif (args.audio is None) != (args.prompt is None):
         parser.error("--audio and --prompt go together")
+    if args.output or args.output_stem:
+        check_output(args, parser)
     if args.name and (args.audio is None or len(args.audio) > 1):
         parser.error("--name names the result of one --audio file")
     if args.audio and STDIN in args.audio and (len(args.audio) > 1 or len(args.prompt) > 1):
@@ -131,11 +141,36 @@ def check_args(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
         parser.error("--without_stem needs a song in stems, which can't come from stdin")
     if args.end is not None and args.end <= args.start:
         parser.error("--end must be after --start")
-    for name in FOR_AUDIO if args.audio is None else ():
+    for name in FOR_AUDIO if args.audio is None and args.edits is None else ():
         if getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name} is for --audio: a dataset's pictures have no sound of their own")
     if args.guidance_interval[0] >= args.guidance_interval[1]:
         parser.error("--guidance_interval must be two shares of the steps, the first one below the second")
+
+
+def check_edits(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse what a list of edits can't have beside it: flags are for all rows that don't say otherwise."""
+    for name in ("audio", "prompt", "guidance_scale", "image_guidance_scale"):
+        if len(getattr(args, name) or ()) > 1:
+            parser.error(f"--edits takes one --{name} at most, for the rows that have none of their own")
+    if args.name:
+        parser.error("--name is a column of --edits")
+
+
+def check_output(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse --output where there isn't one song and one result, and take the format from its ending."""
+    if args.output is None:
+        parser.error("--output_stem goes with --output")
+    if args.edits or [len(args.audio or ()), len(args.prompt or ())] != [1, 1] or args.audio == [STDIN]:
+        parser.error("--output takes one song (--input FILE) and one --prompt")
+    if max(len(set(scales or ())) for scales in (args.guidance_scale, args.image_guidance_scale)) > 1:
+        parser.error("--output takes one guidance")
+    ending = args.output.suffix.lower().removeprefix(".")
+    if ending not in FORMATS or args.format not in (ending, parser.get_default("format")):
+        parser.error(f"--output: its ending must be that of its format, one of {', '.join(FORMATS)}: {args.output}")
+    if args.output_stem is not None and args.output_stem.suffix.lower() != args.output.suffix.lower():
+        parser.error(f"--output_stem: must have the same ending as --output: {args.output_stem}")
+    args.format = ending
 
 
 def options_of(args: argparse.Namespace) -> PaintOptions:
@@ -148,6 +183,7 @@ def options_of(args: argparse.Namespace) -> PaintOptions:
 def main(args: argparse.Namespace) -> int:
     """Paint; returns the exit code."""
     from riffusion.painting.measurements import Verdict
+    from riffusion.painting.one_file import check_targets, write_targets
     from riffusion.painting.run import plan_run
     from riffusion.util.distributed import this_share
 
@@ -159,6 +195,8 @@ def main(args: argparse.Namespace) -> int:
         if options.is_piped:
             require_pipes(share.count)
             stack.enter_context(redirect_stdout(sys.stderr))
+        if options.is_piped or options.output is not None:
+            check_targets(options)
             options = replace(options, base_save_path=scratch / "results")
         run = plan_run(options, share, scratch)
         print_failures(run)
@@ -177,6 +215,7 @@ def main(args: argparse.Namespace) -> int:
             print_failures(run)
         if options.is_piped:
             write_to_stdout(run.done[0].folder / f"painted.{options.format}")
+        write_targets(run.done[0].folder, options)
         share.wait()
     missed = options.require_edit and any(result.measured.verdict is Verdict.FAILED for result in results)
     return 2 if run.failures else int(missed)
@@ -186,11 +225,13 @@ def print_tasks(run: "Run") -> None:
     """Say which task each instruction is taken for, and warn where that is doubtful."""
     from riffusion.pairs.task_words import read_instruction
 
-    for prompt, task in dict.fromkeys((job.prompt, job.task) for job in run.jobs):
+    asked = [(job.prompt, job.task, job.options.task) for job in run.songs]
+    asked += [(job.prompt, job.task, run.options.task) for job in run.items]
+    for prompt, task, given in dict.fromkeys(asked):
         if not run.options.quiet:
             print(f"task {task.name}: {prompt!r}")
         doubt = read_instruction(prompt).warning
-        if doubt and run.options.task is None and run.songs:
+        if doubt and given is None and run.songs:
             print(f"warning: {prompt!r} is read as {task.name!r}: {doubt}; --task overrides this", file=sys.stderr)
 
 
@@ -220,7 +261,9 @@ def print_results(run: "Run", results: Sequence["Result"], spent: float) -> None
     painted = sum(job.folder in run.todo for job in run.done)
     existing = f", {len(results) - painted} already existed" if painted < len(results) else ""
     print(f"painted {painted} in {spent:.1f} s{existing}; seed {options.seed}")
-    if not options.is_piped:
+    if options.output is not None:
+        print(f"written: {' and '.join(str(path) for path in (options.output, options.output_stem) if path)}")
+    elif not options.is_piped:
         print(f"look and listen: {options.base_save_path / (SEARCH_PAGE if options.is_search else PAGE)}")
 
 

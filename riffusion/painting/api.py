@@ -53,7 +53,7 @@ def paint_array(audio: np.ndarray, sample_rate: int, options: PaintOptions) -> P
         job, facts = plan_job(
             path, scratch, replace(options, audio=(str(path),), base_save_path=scratch / "out", device=device)
         )
-        paint_song(job, load_painter(options, facts, device), options)
+        paint_song(job, load_painter(options, facts, device))
         result = read_result(job.folder)
         assert result is not None
         sounds = {track.name: audio_files.load_audio(job.folder / track.sound)[0] for track in result.tracks}

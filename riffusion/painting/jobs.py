@@ -13,7 +13,7 @@ from riffusion.diffusion import model
 from riffusion.diffusion.sampling import Settings, choose_settings
 from riffusion.painting import results
 from riffusion.painting.dataset_items import Item
-from riffusion.painting.inputs import InputSong
+from riffusion.painting.inputs import InputSong, file_digest
 from riffusion.painting.options import PaintOptions
 from riffusion.pairs.task_words import read_task
 from riffusion.pairs.tasks import Task, task_named
@@ -32,17 +32,29 @@ Source = TypeVar("Source", InputSong, Item)
 
 @dataclass(frozen=True)
 class Request(Generic[Source]):
-    """One instruction for one song or dataset item, with a guidance, and the folder of its result."""
+    """One instruction for one song or dataset item, with a guidance, and the folder of its result.
+
+    In `options` no seed need be chosen yet. `title`, `label` and `onto` are those of `SongJob`, where they aren't named
+    after the source and the folder.
+    """
 
     source: Source
     prompt: str
     scales: tuple[float | None, float | None]  # of text and image; None stands for the model's own
     folder: Path
+    options: PaintOptions
+    title: str = ""
+    label: str = ""
+    onto: Path | None = None
 
 
 @dataclass(frozen=True)
 class SongJob:
-    """A song to paint into; `recorded` is all that shapes the result, as result.json has it."""
+    """A song to paint into; `recorded` is all that shapes the result, as result.json has it.
+
+    `options` are those of this song and instruction, `title` is the heading of the result, and `label` what a failure
+    is known by.
+    """
 
     song: InputSong
     folder: Path
@@ -50,11 +62,10 @@ class SongJob:
     task: Task
     settings: Settings
     recorded: dict[str, object]
-
-    @property
-    def title(self) -> str:
-        """Heading of the result."""
-        return self.song.name
+    options: PaintOptions
+    title: str
+    label: str
+    onto: Path | None = None  # folder of the result that is painted into; `song` is as long and in the same format
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,11 @@ class ItemJob:
     def title(self) -> str:
         """Heading of the result."""
         return self.item.title
+
+    @property
+    def label(self) -> str:
+        """What a failure is known by."""
+        return str(self.folder)
 
     @property
     def prompt(self) -> str:
@@ -92,7 +108,7 @@ def request_songs(songs: Sequence[InputSong], options: PaintOptions) -> list[Req
     requests = []
     for scales, song, prompt in itertools.product(options.guidance_grid(), songs, dict.fromkeys(prompts)):
         name = song.name if len(prompts) == 1 else named_after(song.name, prompt)
-        requests.append(Request(song, prompt, scales, options.guidance_folder(*scales) / name))
+        requests.append(Request(song, prompt, scales, options.guidance_folder(*scales) / name, options))
     return with_distinct_folders(requests)
 
 
@@ -101,7 +117,7 @@ def request_items(items: Sequence[Item], options: PaintOptions) -> list[Request[
     requests = []
     for scales, item in itertools.product(options.guidance_grid(), items):
         folder = options.guidance_folder(*scales) / named_after(item.name, item.prompt)
-        requests.append(Request(item, item.prompt, scales, folder))
+        requests.append(Request(item, item.prompt, scales, folder, options))
     return with_distinct_folders(requests)
 
 
@@ -136,15 +152,16 @@ def song_jobs(
     """The jobs of songs, each with the settings that result.json is going to record."""
     common = model_record(facts, dtype, options)
     names = ("start", "end", "without_stem", "stem_gain_db", "pan", "format")
-    common |= {name: getattr(options, name) for name in names}
     jobs = []
     for request in requests:
-        song = request.source
-        task = read_task(request.prompt) if options.task is None else task_named(options.task)
+        song, asked = request.source, request.options
+        task = read_task(request.prompt) if asked.task is None else task_named(asked.task)
         settings = job_settings(request, facts, options)
-        own = {"bits": song.bits, "input_sha256": song.sha256}
+        below = {"input_sha256": song.sha256} if request.onto is None else {"onto": request.onto.name}
+        own = {name: getattr(asked, name) for name in names} | {"bits": song.bits} | below
         recorded = asdict(settings) | {"prompt": request.prompt, "task": task.name} | common | own
-        jobs.append(SongJob(song, request.folder, request.prompt, task, settings, recorded))
+        names_of = request.title or song.name, request.label or str(request.folder), request.onto
+        jobs.append(SongJob(song, request.folder, request.prompt, task, settings, recorded, asked, *names_of))
     return jobs
 
 
@@ -175,17 +192,19 @@ def model_record(facts: model.ModelFacts, dtype: str, options: PaintOptions) -> 
 
 
 def job_settings(request: Request[Source], facts: model.ModelFacts, options: PaintOptions) -> Settings:
-    """How a request is sampled. The seed must have been chosen."""
-    assert options.seed is not None
+    """How a request is sampled: with its own seed or else that of `options`, which must have been chosen."""
+    asked = request.options
+    seed = options.seed if asked.seed is None else asked.seed
+    assert seed is not None
     return choose_settings(
         facts,
-        options.num_inference_steps,
-        options.seed,
+        asked.num_inference_steps,
+        seed,
         *request.scales,
-        scheduler=options.scheduler,
-        guidance_rescale=options.guidance_rescale,
-        guidance_interval=options.guidance_interval,
-        negative_prompt=options.negative_prompt,
+        scheduler=asked.scheduler,
+        guidance_rescale=asked.guidance_rescale,
+        guidance_interval=asked.guidance_interval,
+        negative_prompt=asked.negative_prompt,
     )
 
 
@@ -196,16 +215,46 @@ def unfinished_items(jobs: list[ItemJob], options: PaintOptions) -> list[ItemJob
 
 def unfinished_songs(jobs: list[SongJob], failures: dict[str, str], options: PaintOptions) -> list[SongJob]:
     """The jobs that aren't finished. One that would replace another result, or for which there is no room, fails."""
-    unfinished, taken = [], 0
+    unfinished, finished, taken = [], set[Path](), 0
     for job in jobs:
-        with own_failure(str(job.folder), failures):
-            if not results.is_finished(job.folder, job.recorded, options.overwrite):
+        with own_failure(job.label, failures):
+            if job.onto in finished:
+                sha256 = file_digest(job.onto / f"painted.{job.options.format}")
+                job = replace(job, recorded=job.recorded | {"input_sha256": sha256})
+            if is_finished(job, options.overwrite):
+                finished.add(job.folder)
+            else:
                 kept, working = needed_bytes(job.song, options)
                 after = " after those before it" if taken else ""
                 require_room(job.folder, taken + kept + working, f"{job.song.name}{after}")
                 taken += kept
                 unfinished.append(job)
     return unfinished
+
+
+def is_finished(job: SongJob, overwrite: bool) -> bool:
+    """Whether a job's result is there already. Raises UserError if another one is, unless that may be overwritten.
+
+    One that is painted into a result that isn't there yet can't be finished.
+    """
+    recorded, waits = job.recorded, job.onto is not None and "input_sha256" not in job.recorded
+    if waits and (there := results.read_result(job.folder)) is not None:
+        recorded = recorded | {"input_sha256": there.settings.get("input_sha256")}
+    return results.is_finished(job.folder, recorded, overwrite) and not waits
+
+
+def piles(jobs: Sequence[SongJob]) -> list[list[SongJob]]:
+    """The jobs in piles: each is painted into the song or into the result of one before it in its pile."""
+    found: list[list[SongJob]] = []
+    place: dict[Path, list[SongJob]] = {}
+    for job in jobs:
+        pile = place.get(job.onto) if job.onto is not None else None
+        if pile is None:
+            pile = []
+            found.append(pile)
+        pile.append(job)
+        place[job.folder] = pile
+    return found
 
 
 def needed_bytes(song: InputSong, options: PaintOptions) -> tuple[int, int]:

@@ -37,6 +37,7 @@ class PaintOptions:
     model_id: str = "zachary-shah/riff-pix2pix-v1"
     dataset_id: str = "zachary-shah/musdb18-spec-pix2pix-test"
     max_samples: int = 25
+    edits: Path | None = None  # a list of edits, see `riffusion.painting.edits`
     audio: tuple[str, ...] | None = None  # None: the dataset is painted into
     prompt: tuple[str, ...] | None = None
     task: str | None = None  # None: what the instruction says
@@ -45,6 +46,8 @@ class PaintOptions:
     end: float | None = None  # seconds; None: the song's end
 
     base_save_path: Path = Path("outputs")
+    output: Path | None = None  # the one file to write instead of a folder of results
+    output_stem: Path | None = None  # the painted part beside it
     name: str | None = None  # None: the song's
     overwrite: bool = False
     stem_gain_db: float = 0.0
@@ -80,6 +83,11 @@ class PaintOptions:
     def is_piped(self) -> bool:
         """Whether the song comes from standard input, and the painted one goes to standard output."""
         return self.audio == (STDIN,)
+
+    @property
+    def paints_songs(self) -> bool:
+        """Whether songs are painted into, and not the images of a dataset."""
+        return self.audio is not None or self.edits is not None
 
     @property
     def is_search(self) -> bool:

@@ -37,7 +37,7 @@ def results_page(
     link = f'<p><a href="{_link(search)}">guidance search</a></p>' if search else ""
     failed = _table([{"not painted": name, "because": reason} for name, reason in (failures or {}).items()])
     tables = [summary, *(table for result in results for table in (_measurements(result), _attempts(result)))]
-    body = [heading, link, failed, _table(summary), _legend(tables), *map(_result, results)]
+    body = [heading, link, failed, _table(summary), _legend(tables), *map(_song, by_song(results))]
     return _document("Results", "\n".join(body), script=_asset("page.js"))
 
 
@@ -115,24 +115,56 @@ def _asset(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
-def _result(result: Result) -> str:
+def by_song(results: Sequence[Result]) -> list[list[Result]]:
+    """Results of one song together; what is painted into another result follows it. Else the order is kept."""
+    named = {result.name: result for result in results}
+    below: dict[str, list[Result]] = {}
+    songs: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if _below(result) in named:
+            below.setdefault(_below(result), []).append(result)
+        else:
+            songs.setdefault((result.title, result.settings.get("input_sha256") or result.name), []).append(result)
+
+    def with_those_on_it(result: Result) -> list[Result]:
+        return [result, *(one for above in below.get(result.name, []) for one in with_those_on_it(above))]
+
+    return [[one for result in song for one in with_those_on_it(result)] for song in songs.values()]
+
+
+def _song(results: Sequence[Result]) -> str:
+    """All results of a song, under its name if there are several."""
+    if len(results) == 1:
+        return _result(results[0], results[0].title)
+    sections = "\n".join(_result(result, result.name) for result in results)
+    heading = f'<h2>{escape(results[0].title)} <span class="soft">{len(results)} edits</span></h2>'
+    return f'<section class="song">\n{heading}\n{sections}\n</section>'
+
+
+def _result(result: Result, heading: str) -> str:
     asked = f'<span class="task">{escape(result.task)}</span> ' if result.task else ""
     attempts = len(result.attempts)
     kept = f'<p class="soft">attempt {result.kept} kept, of 0 to {attempts - 1}</p>' if attempts > 1 else ""
     long = result.seconds > LONG_SECONDS
+    onto = f'<p class="soft">painted into the result of {escape(below)}</p>' if (below := _below(result)) else ""
     zoom = '<p><button class="zoom">zoom</button></p>' if long else ""
     tracks = "\n".join(_track(result, track) for track in result.tracks)
     comparison = _link(result.name, result.comparison)
     return f"""<section class="sample{" long" * long}" data-seconds="{result.seconds:.6f}">
-<h2>{escape(result.title)} {_badge(result.measured.verdict)}</h2>
+<h2>{escape(heading)} {_badge(result.measured.verdict)}</h2>
 <p class="prompt">{asked}{escape(result.prompt) or '<span class="soft">(no instruction)</span>'}</p>
-{kept}{zoom}<div class="tracks">
+{onto}{kept}{zoom}<div class="tracks">
 {tracks}
 </div>
 <details><summary>animated comparison</summary><img src="{comparison}" alt="" loading="lazy"></details>
 <details><summary>measured</summary>{_table(_measurements(result))}{_table(_attempts(result))}</details>
 <details><summary>settings</summary>{_table(_settings(result))}</details>
 </section>"""
+
+
+def _below(result: Result) -> str:
+    """The name of the result that this one is painted into, "" if it is painted into a song."""
+    return result.settings.get("onto") or ""
 
 
 def _badge(verdict: Verdict) -> str:

@@ -37,12 +37,16 @@ class SongPainting:
     mono: Path
     region: Region
     painter: Painter
-    options: PaintOptions
+
+    @property
+    def options(self) -> PaintOptions:
+        """What the job is asked for."""
+        return self.job.options
 
 
-def paint_song(job: SongJob, painter: Painter, options: PaintOptions) -> None:
+def paint_song(job: SongJob, painter: Painter) -> None:
     """Paint over a whole song and write its folder, once everything is there."""
-    params = painter.converter.params
+    params, options = painter.converter.params, job.options
     with working_folder(job.folder) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
         mono, rate = Path(scratch) / "model-input.wav", params.sample_rate
         needed = 4 * math.ceil(job.song.seconds * rate)
@@ -50,7 +54,7 @@ def paint_song(job: SongJob, painter: Painter, options: PaintOptions) -> None:
         samples = audio.write_floats(mono, blocks, rate, needed=needed)
         end = samples if options.end is None else min(int(options.end * rate), samples)
         region = Region(int(options.start * rate), end)
-        candidates, drawn = paint_candidates(SongPainting(job, mono, region, painter, options))
+        candidates, drawn = paint_candidates(SongPainting(job, mono, region, painter))
         pictures = {name: drawn[name] for name in SIGNALS}
         for path in keep_best(candidates, Path(scratch)).iterdir():
             path.replace(folder / path.name)

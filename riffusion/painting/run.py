@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from riffusion.audio import temporary_folder
 from riffusion.diffusion import model
 from riffusion.diffusion.encode import unread_text
 from riffusion.painting import jobs, results
 from riffusion.painting.dataset_items import Item, read_items
+from riffusion.painting.edit_requests import edit_requests, with_result_below
 from riffusion.painting.inputs import InputSong, find_inputs, level_warnings, open_input
-from riffusion.painting.jobs import ItemJob, Job, SongJob
+from riffusion.painting.jobs import ItemJob, Job, Request, SongJob
 from riffusion.painting.long_song import Painter
 from riffusion.painting.options import PaintOptions
 from riffusion.painting.paint_items import paint_item_jobs
@@ -53,7 +55,7 @@ class Run:
     @property
     def done(self) -> list[Job]:
         """The jobs that didn't fail."""
-        return [job for job in self.jobs if str(job.folder) not in self.failures]
+        return [job for job in self.jobs if job.label not in self.failures]
 
     def results(self) -> list[Result]:
         """What the folders of the jobs that are done hold."""
@@ -65,7 +67,8 @@ class Run:
 
         What fails is noted; the others go on.
         """
-        songs = self.share.mine([job for job in self.songs if job.folder in self.todo])
+        piles = self.share.mine(jobs.piles([job for job in self.songs if job.folder in self.todo]))
+        songs = [job for pile in piles for job in pile]
         items = self.share.mine([job for job in self.items if job.folder in self.todo])
         painter = load_painter(self.options, self.facts, self.options.device or self.share.device)
         warn_of_prompts(painter, [*songs, *items])
@@ -93,21 +96,23 @@ def plan_run(options: PaintOptions, share: Share, scratch: Path) -> Run:
     that song.
     """
     facts, failures = model.load_facts(options.model_id), dict[str, str]()
-    songs = open_inputs(options, facts.params, scratch, failures) if options.audio is not None else []
-    items = open_items(options, facts.params) if options.audio is None else []
+    song_requests = request_songs(options, facts.params, scratch, failures) if options.paints_songs else []
+    item_requests = [] if options.paints_songs else jobs.request_items(open_items(options, facts.params), options)
     if share.is_main and not options.quiet:
-        warn_of_levels(songs)
-    song_requests, item_requests = jobs.request_songs(songs, options), jobs.request_items(items, options)
-    folders = [request.folder for request in song_requests] + [request.folder for request in item_requests]
-    options = replace(options, seed=jobs.choose_seed(folders, options, share))
+        warn_of_levels(song_requests)
+    requests: list[Request[InputSong] | Request[Item]] = [*song_requests, *item_requests]
+    seedless = [request.folder for request in requests if request.options.seed is None]
+    options = replace(options, seed=jobs.choose_seed(seedless, options, share))
     dtype = jobs.dtype_name(options, share)
     song_jobs = jobs.song_jobs(song_requests, facts, dtype, options)
     item_jobs = jobs.item_jobs(item_requests, facts, dtype, options)
-    for folder in {options.base_save_path, *(folder.parent for folder in folders)}:
+    for folder in {options.base_save_path, *(request.folder.parent for request in requests)}:
         results.check_pages(folder)
     unfinished: list[Job] = [*jobs.unfinished_songs(song_jobs, failures, options)]
     unfinished += jobs.unfinished_items(item_jobs, options)
     failures |= share.agree(failures)
+    if options.edits is not None:
+        require_good_rows(options.edits, failures)
     todo = share.agree({job.folder for job in unfinished})
     return Run(options, facts, share, song_jobs, item_jobs, todo, failures)
 
@@ -146,11 +151,30 @@ def open_inputs(
     return songs
 
 
-def warn_of_levels(songs: Sequence[InputSong]) -> None:
-    """Say what is odd about the songs' levels and channels."""
-    for song in songs:
+def request_songs(
+    options: PaintOptions, params: SpectrogramParams, scratch: Path, failures: dict[str, str]
+) -> list[Request[InputSong]]:
+    """What is asked of songs, by the flags or by a list of edits."""
+    if options.edits is not None:
+        return edit_requests(options, params, scratch, failures)
+    return jobs.request_songs(open_inputs(options, params, scratch, failures), options)
+
+
+def require_good_rows(edits: Path, failures: dict[str, str]) -> None:
+    """Raise UserError if a list of edits has bad rows, after a line for each on stderr."""
+    for reason in failures.values():
+        print(f"error: {reason}", file=sys.stderr)
+    if failures:
+        rows = "1 row is" if len(failures) == 1 else f"{len(failures)} rows are"
+        raise UserError(f"{edits}: {rows} bad, so nothing is painted")
+
+
+def warn_of_levels(requests: Sequence[Request[InputSong]]) -> None:
+    """Say what is odd about the songs' levels and channels, once for each song."""
+    songs = {(one.title or one.source.name, one.source.sha256): one.source for one in requests if one.onto is None}
+    for (name, _), song in songs.items():
         for warning in level_warnings(song):
-            warn(f"{song.name}: {warning}")
+            warn(f"{name}: {warning}")
 
 
 def warn_of_prompts(painter: Painter, todo: Sequence[Job]) -> None:
@@ -179,14 +203,30 @@ def load_painter(options: PaintOptions, facts: model.ModelFacts, device: torch.d
 
 def paint_songs(todo: Sequence[SongJob], painter: Painter, options: PaintOptions, failures: dict[str, str]) -> None:
     """Paint into songs, one after another; what is decoded of a song is deleted after its last job."""
+    failed = set[Path]()
     for job, following in zip_longest(todo, todo[1:]):
         needed = sum(jobs.needed_bytes(job.song, options))
-        with own_failure(str(job.folder), failures), writing(job.folder, needed):
+        with own_failure(job.label, failures), writing(job.folder, needed):
+            if job.onto in failed:
+                raise UserError(f"{job.label}: was to be painted into {job.onto}, which failed")
             if not options.quiet:
                 print(f"{job.song.name}: {job.prompt}")
-            paint_song(job, painter, options)
-        if following is None or following.song is not job.song:
+            paint_into(job, painter)
+        if job.label in failures:
+            failed.add(job.folder)
+        if following is None or following.song.recording is not job.song.recording:
             job.song.recording.release()
+
+
+def paint_into(job: SongJob, painter: Painter) -> None:
+    """Paint into a song, or into another job's result as soon as that is there, unless that has been done."""
+    if job.onto is None:
+        paint_song(job, painter)
+        return
+    with temporary_folder() as scratch:
+        job = with_result_below(job, painter.converter.params, scratch)
+        if not jobs.is_finished(job, job.options.overwrite):
+            paint_song(job, painter)
 
 
 def paint_items_in_batches(

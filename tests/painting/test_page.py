@@ -160,6 +160,28 @@ def test_a_page_says_what_its_verdict_measures_and_each_column_once():
     assert "sounds like what was asked for" in html
 
 
+def test_results_of_a_song_stand_together_and_what_is_painted_into_another_follows_it():
+    def one(name: str, title: str, **settings: str):
+        content = record() | {"sample": name, "title": title}
+        content["settings"] |= settings
+        return result(content)
+
+    results = [
+        one("a drum", "Song", onto="the voice"),
+        one("alone", "Other", input_sha256="2"),
+        one("bass", "Song", input_sha256="1"),
+        one("more", "Song", onto="a drum"),
+        one("the voice", "Song", input_sha256="1"),
+        one("twin", "Song", input_sha256="3"),
+        one("widow", "Gone", onto="what was deleted"),
+    ]
+    songs = [[shown.name for shown in song] for song in page.by_song(results)]
+    assert songs == [["alone"], ["bass", "the voice", "a drum", "more"], ["twin"], ["widow"]]
+    html = page.results_page(results, [])
+    assert '<h2>Song <span class="soft">4 edits</span></h2>' in html
+    assert html.index("<h2>the voice") < html.index("<h2>a drum") < html.index("into the result of the voice")
+
+
 def test_settings_are_shown_to_the_last_digit():
     content = record()
     content["settings"]["guidance_rescale"] = 0.1234
