@@ -1,4 +1,6 @@
-PYTHON ?= python3.11
+# The newest Python of these that runs and can make virtual environments.
+PYTHON ?= $(shell for minor in 14 13 12 11; do python3.$$minor -c "import ensurepip" 2>/dev/null && \
+  echo python3.$$minor && break; done)
 RUN := .venv/bin/python
 READY := .venv/ready
 
@@ -31,9 +33,10 @@ lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-$(READY): requirements.txt
+$(READY): requirements.txt requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python from 3.11 to 3.14 is here; name one: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
 # The small model, from songs to a checkpoint in $(BUILD)/model. Killed at any time, it goes on where it was.

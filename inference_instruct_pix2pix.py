@@ -185,8 +185,12 @@ def main(args: argparse.Namespace) -> int:
     from riffusion.painting.measurements import Verdict
     from riffusion.painting.one_file import check_targets, write_targets
     from riffusion.painting.run import plan_run
+    from riffusion.util.devices import unusable_gpu
     from riffusion.util.distributed import this_share
 
+    unused = None if args.device else unusable_gpu()
+    if unused:
+        print(f"warning: {unused}", file=sys.stderr)
     started, share, options = time.perf_counter(), this_share(), options_of(args)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -84,13 +84,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--adam_weight_decay", type=float, help="Adam's weight decay")
     add("--adam_epsilon", type=float, help="Adam's epsilon")
     add("--max_grad_norm", type=float, help="gradients are clipped to this norm")
-    add("--mixed_precision", choices=["no", "fp16", "bf16"], help="default: what `accelerate config` says")
+    add(
+        "--mixed_precision",
+        choices=["no", "fp16", "bf16"],
+        help="default: what `accelerate config` says; without a launcher bf16 on a CPU that computes in it",
+    )
     add("--allow_tf32", action="store_true", help="TF32 matrix products on Ampere and newer GPUs")
     add("--compile", action="store_true", help="torch.compile the UNet: a slow first step, then faster ones")
     add(
         "--enable_xformers_memory_efficient_attention",
         action="store_true",
-        help="use xformers instead of torch's own attention",
+        help="use xformers instead of torch's own attention; it comes with requirements-gpu.txt",
     )
 
     add = parser.add_argument_group("checkpoints and reports").add_argument

@@ -40,8 +40,9 @@ from riffusion.painting.long_song import Painter
 from riffusion.painting.result import read_result
 from riffusion.painting.summary import Summary
 from riffusion.spectrogram import SpectrogramConverter
+from riffusion.util.devices import choose_dtype
 from riffusion.util.flags import Help
-from riffusion.util.runtime import choose_dtype, keep_freed_memory, run_script
+from riffusion.util.runtime import keep_freed_memory, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_SLOW = "rms from the slow one's, grey levels"

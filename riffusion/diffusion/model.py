@@ -274,11 +274,17 @@ def averaged_weights(unet: UNet2DConditionModel, average: EMAModel | None) -> It
 
 
 def use_xformers(unet: UNet2DConditionModel) -> None:
-    """Let xformers compute the attention. Raises UserError if it can't."""
+    """Let xformers compute the attention. Raises UserError if it isn't installed, or can't on this machine."""
+    flag = "--enable_xformers_memory_efficient_attention"
     try:
         unet.enable_xformers_memory_efficient_attention()
-    except (ImportError, ValueError, NotImplementedError) as error:
-        raise UserError(f"--enable_xformers_memory_efficient_attention: {error}") from error
+    except (ImportError, NotImplementedError) as error:  # not there, or built for another torch
+        raise UserError(
+            f"{flag} needs xformers and the torch that it is built for: pip install -r requirements-gpu.txt; "
+            "without the flag torch's own attention is used"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{flag}: {_first_line(error)}") from error
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int) -> None:

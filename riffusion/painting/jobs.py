@@ -18,11 +18,11 @@ from riffusion.painting.options import PaintOptions
 from riffusion.pairs.task_words import read_task
 from riffusion.pairs.tasks import Task, task_named
 from riffusion.spectrogram import SpectrogramParams
+from riffusion.util.devices import choose_dtype
 from riffusion.util.disk_space import require_room
 from riffusion.util.distributed import Share
 from riffusion.util.errors import own_failure
 from riffusion.util.names import distinct, safe_name
-from riffusion.util.runtime import choose_dtype
 
 SLUG_LETTERS = 60  # the part of a folder's name that is taken from the instruction
 PACKED_BYTES = 20_000  # more than mp3 and Ogg Vorbis take per second and channel

@@ -26,10 +26,10 @@ from riffusion.pairs.dataset import held_out_split
 from riffusion.pairs.dataset_check import open_pairs
 from riffusion.pairs.tasks import task_named
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
+from riffusion.util.devices import choose_dtype
 from riffusion.util.disk_space import writing
 from riffusion.util.distributed import Share
 from riffusion.util.errors import UserError, own_failure
-from riffusion.util.runtime import choose_dtype
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """A training run, from its options to a model."""
 
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,6 +21,7 @@ from riffusion.training.outputs import TrainingResult
 from riffusion.training.setup import Run
 from riffusion.training.validation import ValidationSet
 from riffusion.util import files, hub
+from riffusion.util.devices import unusable_gpu
 from riffusion.util.distributed import any_process, catch_sigterm, ignore_sigterm
 from riffusion.util.runtime import only_run
 
@@ -33,6 +35,9 @@ def train(options: TrainOptions) -> TrainingResult:
     Raises UserError if data, model and options don't fit together, if another run is at work in the output folder, or
     if something can't be written.
     """
+    unused = unusable_gpu()
+    if unused:
+        print(f"warning: {unused}", file=sys.stderr)
     accelerator = setup.make_accelerator(options)
     splits = setup.open_splits(options, accelerator)
     pairs = setup.training_pairs(splits, options)

@@ -1,5 +1,6 @@
 """What a training run needs, made from its options: data, model, optimizer, examples."""
 
+import os
 from dataclasses import dataclass, field, replace
 
 import datasets
@@ -21,8 +22,11 @@ from riffusion.training.cache import Cache
 from riffusion.training.examples import Draws, TrainingExamples, crop_columns
 from riffusion.training.options import TrainOptions
 from riffusion.training.validation import Progress, ValidationSet, choose_pairs
+from riffusion.util.devices import has_bf16
 from riffusion.util.distributed import PATIENCE
 from riffusion.util.errors import UserError
+
+LAUNCHED_PRECISION = "ACCELERATE_MIXED_PRECISION"  # set by `accelerate launch`, to "no" too
 
 
 @dataclass
@@ -49,7 +53,7 @@ def make_accelerator(options: TrainOptions) -> Accelerator:
     logs = options.output_dir / options.logging_dir
     accelerator = Accelerator(
         gradient_accumulation_steps=options.gradient_accumulation_steps,
-        mixed_precision=options.mixed_precision,
+        mixed_precision=mixed_precision(options),
         log_with=None if options.report_to == "none" else options.report_to,
         project_config=ProjectConfiguration(project_dir=options.output_dir, logging_dir=logs),
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
@@ -60,6 +64,13 @@ def make_accelerator(options: TrainOptions) -> Accelerator:
     if options.report_to != "none" and not accelerator.log_with:
         raise UserError(f"--report_to {options.report_to}: that package isn't installed")
     return accelerator
+
+
+def mixed_precision(options: TrainOptions) -> str | None:
+    """The options' or else that of accelerate's launcher (None); without one bf16 on a CPU that computes in it."""
+    if options.mixed_precision or LAUNCHED_PRECISION in os.environ or torch.cuda.is_available():
+        return options.mixed_precision
+    return "bf16" if has_bf16(torch.device("cpu")) else None
 
 
 def open_splits(options: TrainOptions, accelerator: Accelerator) -> datasets.DatasetDict:

@@ -7,35 +7,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from filelock import FileLock, Timeout
 
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError, one_line
-from riffusion.util.flags import PRECISIONS
 from riffusion.util.streams import guard_streams
-
-if TYPE_CHECKING:
-    import torch
 
 Args = TypeVar("Args")
 
 TERMINATED = 128 + signal.SIGTERM  # a shell's exit code of what SIGTERM has ended
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-
-
-def choose_dtype(device: "torch.device", precision: str | None) -> "torch.dtype":
-    """A model's dtype. Without `precision` bfloat16 where the device computes in it; elsewhere it would be emulated."""
-    import torch
-
-    if precision is not None:
-        return getattr(torch, PRECISIONS[precision])
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    able = torch.cpu.get_capabilities()
-    has_bf16 = device.type == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16"))
-    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def hide_library_progress() -> None:

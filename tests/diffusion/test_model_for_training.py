@@ -1,9 +1,12 @@
 import copy
 
+import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.utils.import_utils import is_xformers_available
 
 from riffusion.diffusion import model
+from riffusion.util.errors import UserError
 
 
 def test_the_widened_unet_equals_the_old_one_whatever_the_condition(tiny_base):
@@ -18,3 +21,11 @@ def test_the_widened_unet_equals_the_old_one_whatever_the_condition(tiny_base):
             assert torch.equal(wide(torch.cat([noisy, picture], dim=1), 7, text).sample, expected)
     assert wide.config.in_channels == 8
     assert torch.equal(wide.conv_in.bias, old.conv_in.bias)
+
+
+def test_xformers_that_is_missing_is_one_line_that_says_what_to_install(tiny_base):
+    unet = UNet2DConditionModel.from_pretrained(tiny_base, subfolder="unet")
+    if is_xformers_available():
+        pytest.skip("it is installed")
+    with pytest.raises(UserError, match="pip install -r requirements-gpu.txt"):
+        model.use_xformers(unet)
