@@ -16,12 +16,11 @@ import sys
 import time
 import zipfile
 import zlib
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from riffusion.pairs.instructions import MUSDB_LABELS, SAY, SongLabels, read_prompts
-from riffusion.pairs.options import PITCH_STEPS, PairOptions
+from riffusion.pairs.options import PITCH_STEPS, RECIPES, PairOptions
 from riffusion.pairs.pair import TARGETS
 from riffusion.pairs.tasks import TASKS, task_named
 from riffusion.util import files, names
@@ -57,6 +56,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="only fetch MUSDB18's 7-second excerpts into DIR (default: don't)",
     )
     add = parser.add_argument_group("edits").add_argument
+    add(
+        "--recipe",
+        choices=RECIPES,
+        help='"original" makes pairs as the original project did: --target mix --stems vocals --tasks add '
+        "--pairs_per_clip 1 --subset_prob 0 --sentence_per_song, unless a flag says otherwise (default: none)",
+    )
     add(
         "--stems",
         "--gen_stem",
@@ -98,6 +103,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=SAY,
         help="probability of mentioning each known attribute of a stem (default: %(default)s)",
     )
+    add("--sentence_per_song", action="store_true", help="word an edit alike in all clips of a song")
     add("--seed", type=int, default=0, help="seed of backings, edits and sentences (default: 0)")
     add = parser.add_argument_group("clips").add_argument
     add("--fs", type=int, default=44100, help="sample rate in Hz (default: 44100)")
@@ -134,6 +140,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--preview", action="store_true", help=f"also draw {PREVIEW_PAIRS} pairs into preview.png")
     add("--silence", action="store_true", help="print nothing but errors")
     args = parser.parse_args(argv)
+    if args.recipe is not None:
+        parser.set_defaults(**RECIPES[args.recipe])
+        args = parser.parse_args(argv)
     if args.download_sample is None and (args.root_data_dir is None or args.output_dir is None):
         parser.error("--root_data_dir and --output_dir are needed")
     args.stems = [names.key(stem) for stem in args.stems] if args.stems else None
@@ -192,6 +201,7 @@ def pair_options(args: argparse.Namespace) -> PairOptions:
         subset_prob=args.subset_prob,
         target=args.target,
         say_prob=args.say_prob,
+        sentence_per_song=args.sentence_per_song,
         seed=args.seed,
         sample_rate=args.fs,
         clip_seconds=args.frame_len_seconds,
@@ -242,10 +252,22 @@ def labels_of(song: "Song", prompts: dict[str, SongLabels]) -> SongLabels:
 
 def claim_output_dir(args: argparse.Namespace) -> None:
     """Write the flags into the output folder, or check that it was made with the same ones."""
-    # where and how the work is done and shown, not what is made
-    here = {"output_dir", "download_sample", "device", "num_proc", "num_shards", "shard_index", "preview", "silence"}
+    # where and how the work is done and shown, not what is made; a recipe is the flags that it stands for
+    here = {
+        "output_dir",
+        "recipe",
+        "download_sample",
+        "device",
+        "num_proc",
+        "num_shards",
+        "shard_index",
+        "preview",
+        "silence",
+    }
     flags = {name: str(value) for name, value in vars(args).items() if name not in here}
     flags["prompt_filepath"] = f"{args.prompt_filepath} {zlib.crc32(args.prompt_filepath.read_bytes()):08x}"
+    if not args.sentence_per_song:
+        del flags["sentence_per_song"]  # older folders don't know it
     path = args.output_dir / "preprocess.json"
     if path.is_file():
         before = files.load_json(path)
@@ -290,6 +312,8 @@ def write_report(
     results: "list[SongResult]", prompts: dict[str, SongLabels], skipped: dict[str, str], args: argparse.Namespace
 ) -> int:
     """Write report.json and print the closing tables. Exit code 2 if a song failed."""
+    from riffusion.pairs.song_job import summarise
+
     summary = summarise(results, prompts, skipped)
     shard = f"-{args.shard_index}-of-{args.num_shards}" if args.num_shards > 1 else ""
     path = args.output_dir / f"report{shard}.json"
@@ -297,27 +321,6 @@ def write_report(
     if not args.silence:
         print_report(summary, path)
     return 2 if summary["songs failed"] else 0
-
-
-def summarise(results: "list[SongResult]", prompts: dict[str, SongLabels], skipped: dict[str, str]) -> dict[str, Any]:
-    """What report.json says of a run; `skipped` has the entries of the root that are no songs, with the reasons."""
-    counts: dict[str, Counter[str]] = {
-        kind: sum((getattr(result, kind) for result in results), start=Counter())  # without what was never found
-        for kind in ("pairs", "not_kept", "mended")
-    }
-    own = {f"{result.name}/{file}": why for result in results for file, why in result.skipped.items()}
-    return {
-        "songs": len(results),
-        "pairs": counts["pairs"].total(),
-        "pairs by edit": dict(sorted(counts["pairs"].items())),
-        "not kept": dict(sorted(counts["not_kept"].items())),
-        "stems mended": dict(sorted(counts["mended"].items())),
-        "songs without labels": [
-            result.job.song.name for result in results if names.key(result.job.song.name) not in prompts
-        ],
-        "songs failed": {result.name: result.failure for result in results if result.failure},
-        "passed over": skipped | own,
-    }
 
 
 def print_report(summary: dict[str, Any], path: Path) -> None:

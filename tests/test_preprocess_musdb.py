@@ -226,6 +226,23 @@ def test_a_songs_own_sentence_is_for_the_stem_it_names(songs, tmp_path):
         assert (record["edit_prompt"] == "add a soft female vocal") == own
 
 
+def test_the_originals_recipe_is_a_set_of_flags(songs, tmp_path):
+    spelled = ["--target", "mix", "--stems", "vocals", "--tasks", "add", "--pairs_per_clip", "1", "--subset_prob", "0"]
+    run(songs, tmp_path / "short", "--recipe", "original")
+    run(songs, tmp_path / "long", *spelled, "--sentence_per_song")
+    assert files(tmp_path / "short") == files(tmp_path / "long")
+    found = records(tmp_path / "short")
+    assert {(record["task"], record["painted_stem"], record["target"]) for record in found} == {
+        ("add", "vocals", "mix")
+    }
+    for record in found:
+        assert set(record["backing_stems"].split(", ")) == {"bass", "drums", "other"}
+    spoken = {(record["song"], record["edit_prompt"]) for record in found}
+    assert len(spoken) == len({song for song, _ in spoken}) == 2  # one sentence each
+    run(songs, tmp_path / "stem", "--recipe", "original", "--target", "stem")
+    assert {record["target"] for record in records(tmp_path / "stem")} == {"stem"}
+
+
 def test_wav_files_of_a_pair_add_up(songs, tmp_path):
     run(songs, tmp_path / "pairs", "--save_wav", "--max_examples", "1", "--gen_stem", "vocals", "--tasks", "add")
     original, edited = (audio.load_audio(next(tmp_path.rglob(f"*_{name}.wav")))[0] for name in ("original", "vocals"))

@@ -108,10 +108,15 @@ def true_facts(stem: str, labels: dict[str, str], features: Features, rng: rando
 
     Labels other than the style speak of the vocals. Where a register is labelled, the label is said or nothing.
     """
-    about = LABELS if stem == "vocals" else ("style",)
-    drawn = {name: rng.choice(re.split("[;,] *", labels[name])) for name in about if labels.get(name)}
+    drawn = _draw_labels(stem, labels, rng)
     heard = {name: word for name, word in words(stem, features).items() if name not in drawn}
     return heard | {name: label for name, label in drawn.items() if agrees(label, features)}
+
+
+def _draw_labels(stem: str, labels: dict[str, str], rng: random.Random) -> dict[str, str]:
+    """One value of each of the song's labels that speak of a stem."""
+    about = LABELS if stem == "vocals" else ("style",)
+    return {name: rng.choice(re.split("[;,] *", labels[name])) for name in about if labels.get(name)}
 
 
 def write_instruction(
@@ -134,6 +139,12 @@ def write_instruction(
         edit_prompt=labels.sentence or _phrase(edit, facts, say_prob, rng),
         edited_prompt=_describe(edit.result(backing), style),
     )
+
+
+def with_sentence(labels: SongLabels, edit: Edit, seed: str) -> SongLabels:
+    """The labels with one instruction for all clips of the song, drawn from them alone: the seed decides."""
+    rng = random.Random(seed)
+    return SongLabels(labels.facts, _phrase(edit, _draw_labels(edit.stem, labels.facts, rng), 1.0, rng))
 
 
 def names_stem(prompt: str, stem: str) -> bool:

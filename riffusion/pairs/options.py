@@ -7,6 +7,19 @@ from riffusion.pairs.tasks import TASKS, Task
 
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)  # semitones of augmentation
 
+# Flags that go together. The original's pairs show the whole result, ask for vocals over all the rest, and have one
+# sentence per song.
+RECIPES: dict[str, dict[str, object]] = {
+    "original": {
+        "target": "mix",
+        "stems": ["vocals"],
+        "tasks": ["add"],
+        "pairs_per_clip": 1,
+        "subset_prob": 0.0,
+        "sentence_per_song": True,
+    }
+}
+
 
 @dataclass(frozen=True)
 class PairOptions:
@@ -20,6 +33,7 @@ class PairOptions:
     subset_prob: float = 0.5  # of a backing of any audible stems instead of all but one
     target: str = "stem"  # what the edited image shows: "stem", the painted stem alone, or "mix", the whole result
     say_prob: float = SAY  # of mentioning each known attribute of a stem
+    sentence_per_song: bool = False  # an edit is worded alike in all clips, from the song's labels alone
     seed: int = 0
 
     # Clips

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from riffusion.pairs.instructions import SongLabels
 from riffusion.pairs.options import PairOptions
 from riffusion.pairs.pair import METADATA, write_records
 from riffusion.pairs.song_pairs import SongWork, converter_of, make_pairs, wanted_stems
-from riffusion.util import files
+from riffusion.util import files, names
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import own_failure
 from riffusion.util.runtime import keep_freed_memory
@@ -179,3 +180,27 @@ def count_mended(mixed_down: stems.MonoStems, result: SongResult) -> None:
     for downmix in mixed_down.downmixes.values():
         result.mended["channels that cancel"] += downmix.cancels
         result.mended["an offset or a rumble"] += downmix.lifted
+
+
+def summarise(results: list[SongResult], prompts: dict[str, SongLabels], skipped: dict[str, str]) -> dict[str, Any]:
+    """What report.json says of a run; `prompts` has the labels by the songs' keys.
+
+    `skipped` has the entries of the root that are no songs, with the reasons.
+    """
+    counts: dict[str, Counter[str]] = {
+        kind: sum((getattr(result, kind) for result in results), start=Counter())  # without what was never found
+        for kind in ("pairs", "not_kept", "mended")
+    }
+    own = {f"{result.name}/{file}": why for result in results for file, why in result.skipped.items()}
+    return {
+        "songs": len(results),
+        "pairs": counts["pairs"].total(),
+        "pairs by edit": dict(sorted(counts["pairs"].items())),
+        "not kept": dict(sorted(counts["not_kept"].items())),
+        "stems mended": dict(sorted(counts["mended"].items())),
+        "songs without labels": [
+            result.job.song.name for result in results if names.key(result.job.song.name) not in prompts
+        ],
+        "songs failed": {result.name: result.failure for result in results if result.failure},
+        "passed over": skipped | own,
+    }

@@ -14,7 +14,7 @@ from PIL import Image
 from riffusion.pairs import stems
 from riffusion.pairs.clips import FEW_STEMS, Clip, cut_clips
 from riffusion.pairs.features import Features
-from riffusion.pairs.instructions import Instruction, SongLabels, names_stem, write_instruction
+from riffusion.pairs.instructions import Instruction, SongLabels, names_stem, with_sentence, write_instruction
 from riffusion.pairs.options import PairOptions
 from riffusion.pairs.pair import Pair, Scale, Source
 from riffusion.pairs.pair_images import ClipImages, draw_images
@@ -185,9 +185,11 @@ def make_pair(
 
 
 def labels_for(edit: Edit, work: SongWork) -> SongLabels:
-    """The song's labels; a sentence of its own only for the edit that it asks for."""
+    """The song's labels; with a sentence of its own only for the edit that it asks for, or with one for each edit."""
     sentence = work.labels.sentence
-    if not sentence:
-        return work.labels
-    about_stem = work.options.stems == (edit.stem,) or names_stem(sentence, edit.stem)
-    return work.labels if about_stem and read_task(sentence) == edit.task else SongLabels()
+    if sentence:
+        about_stem = work.options.stems == (edit.stem,) or names_stem(sentence, edit.stem)
+        return work.labels if about_stem and read_task(sentence) == edit.task else SongLabels()
+    if work.options.sentence_per_song:
+        return with_sentence(work.labels, edit, f"{work.options.seed} {work.song.name}")
+    return work.labels
