@@ -26,7 +26,18 @@ from riffusion.diffusion.schedulers import SCHEDULERS
 from riffusion.painting.options import LIMITS, STDIN, PaintOptions
 from riffusion.pairs.tasks import TASKS
 from riffusion.util.errors import UserError
-from riffusion.util.flags import PRECISIONS, Help, between, finite, folder_name, seconds, torch_device, utf8_text
+from riffusion.util.flags import (
+    CONFIG_HELP,
+    MODEL_HELP,
+    PRECISIONS,
+    Help,
+    between,
+    finite,
+    folder_name,
+    seconds,
+    torch_device,
+    utf8_text,
+)
 from riffusion.util.runtime import hide_library_progress, run_script
 from riffusion.util.streams import require_pipes, write_to_stdout
 
@@ -41,7 +52,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument_group("input").add_argument
-    add("--model_id", help="model folder or Hub name (default: %(default)s)")
+    add("--model_id", help=f"{MODEL_HELP} (default: %(default)s, the one of the original project's samples)")
+    add("--model_config", metavar="FOLDER", help=CONFIG_HELP)
     add("--dataset_id", help="dataset folder or Hub name")
     add("--max_samples", type=limited(int, "max_samples"), help="maximum number of dataset items to edit")
     add(
@@ -185,12 +197,10 @@ def main(args: argparse.Namespace) -> int:
     from riffusion.painting.measurements import Verdict
     from riffusion.painting.one_file import check_targets, write_targets
     from riffusion.painting.run import plan_run
-    from riffusion.util.devices import unusable_gpu
+    from riffusion.util.devices import warn_of_unusable_gpu
     from riffusion.util.distributed import this_share
 
-    unused = None if args.device else unusable_gpu()
-    if unused:
-        print(f"warning: {unused}", file=sys.stderr)
+    warn_of_unusable_gpu(args.device)
     started, share, options = time.perf_counter(), this_share(), options_of(args)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from riffusion.training.options import LR_SCHEDULES, TrainOptions
-from riffusion.util.flags import Help, at_least, probability
+from riffusion.util.flags import CONFIG_HELP, MODEL_HELP, Help, at_least, probability
 from riffusion.util.runtime import run_script
 
 
@@ -18,7 +18,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of a command line, checked; their defaults are those of `TrainOptions`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     count, add = at_least(1), parser.add_argument_group("model").add_argument
-    add("--pretrained_model_name_or_path", help="folder or Hub name to start from")
+    add("--pretrained_model_name_or_path", help=f"what to start from: {MODEL_HELP}")
+    add("--model_config", metavar="FOLDER", help=CONFIG_HELP)
     add("--revision", help="revision of that Hub model (default: its main branch)")
     add("--variant", help='variant of its weight files, such as "fp16" (default: the plain ones)')
     add("--cache_dir", type=Path, help="where downloads are kept (default: the Hub's own cache)")

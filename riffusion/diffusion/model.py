@@ -12,22 +12,32 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DDPMScheduler,
+    DiffusionPipeline,
     StableDiffusionInstructPix2PixPipeline,
     UNet2DConditionModel,
 )
 from diffusers.training_utils import EMAModel
 from huggingface_hub import ModelCardData, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from peft import LoraConfig
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from riffusion.diffusion import lora
+from riffusion.diffusion.lora import has_lora, is_lora
+from riffusion.diffusion.single_file import is_single_file, load_single_file
 from riffusion.spectrogram import SpectrogramParams
 from riffusion.util import files, hub, tables
+from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
 
 FACTS_FILE = "riffusion.json"  # beside model_index.json
+KINDS = {  # of the parts in model_index.json
+    "unet": "UNet2DConditionModel",
+    "vae": "AutoencoderKL",
+    "text_encoder": "CLIPTextModel",
+    "text_encoder_2": None,
+}
 
 Loaded = TypeVar("Loaded")
 
@@ -58,8 +68,15 @@ def save_facts(folder: Path, facts: ModelFacts) -> None:
     files.save_json(folder / FACTS_FILE, asdict(facts))
 
 
-def load_facts(model_id: str, revision: str | None = None, cache_dir: Path | None = None) -> ModelFacts:
-    """The facts of a model folder or Hub model; a model without them is taken for one of the original's."""
+def load_facts(
+    model_id: str, revision: str | None = None, cache_dir: Path | None = None, config: str | None = None
+) -> ModelFacts:
+    """The facts of a model; those of a single file lie in the folder of its settings, or beside it.
+
+    A model without them is taken for one of the original's.
+    """
+    if is_single_file(model_id):
+        model_id = config or str(Path(model_id).parent)
     path = Path(model_id) / FACTS_FILE
     if not Path(model_id).is_dir():
         hub.go_offline_without_network()
@@ -79,9 +96,12 @@ def load_facts(model_id: str, revision: str | None = None, cache_dir: Path | Non
 
 
 def digest(model_id: str) -> str | None:
-    """SHA-256 of a model folder's weights and settings; None of a model on the Hub, whose name says which one it is."""
+    """SHA-256 of a model's weights and settings here; None of a model on the Hub, whose name says which one it is."""
     folder = Path(model_id)
-    files = sorted([*folder.glob("*/*.safetensors"), *folder.glob("*/*.json"), *folder.glob("*.json")])
+    patterns = ["*/*.safetensors", "*/*.json", "*.json", *(["*.safetensors"] if is_lora(model_id) else [])]
+    files = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    if is_single_file(model_id) and folder.is_file():
+        folder, files = folder.parent, [folder]
     if not files:
         return None
     digest = hashlib.sha256()
@@ -92,9 +112,24 @@ def digest(model_id: str) -> str | None:
 
 
 def load_parts(
-    name: str, revision: str | None = None, variant: str | None = None, cache_dir: Path | None = None
+    name: str,
+    revision: str | None = None,
+    variant: str | None = None,
+    cache_dir: Path | None = None,
+    config: str | None = None,
 ) -> Parts:
-    """Parts of a checkpoint folder or Hub model, weights in float32. Raises UserError if one can't be had."""
+    """Parts of a checkpoint, weights in float32. Raises UserError if one can't be had.
+
+    A checkpoint is a folder, a Hub model, a single file (`config` as in `load_single_file`) or a folder of low-rank
+    updates, which come merged into their base.
+    """
+    if is_single_file(name):
+        return parts_of(_load_file(Path(name), config))
+    if is_lora(name):
+        parts = load_parts(lora.base_of(Path(name)), cache_dir=cache_dir, config=config)
+        take_condition(parts)
+        lora.apply_lora(pipeline_from_parts(parts), Path(name))
+        return parts
 
     def load(kind: Any, folder: str, **options: object) -> Any:
         options |= {"subfolder": folder, "revision": revision, "cache_dir": cache_dir}
@@ -107,6 +142,12 @@ def load_parts(
         unet=load(UNet2DConditionModel, "unet", variant=variant),
         noise_scheduler=load(DDPMScheduler, "scheduler"),
     )
+
+
+def parts_of(pipeline: StableDiffusionInstructPix2PixPipeline) -> Parts:
+    """A pipeline's parts, with the noise schedule that it was trained with."""
+    schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
+    return Parts(pipeline.tokenizer, pipeline.text_encoder, pipeline.vae, pipeline.unet, schedule)
 
 
 def pipeline_from_parts(parts: Parts) -> StableDiffusionInstructPix2PixPipeline:
@@ -125,14 +166,22 @@ def pipeline_from_parts(parts: Parts) -> StableDiffusionInstructPix2PixPipeline:
     return pipeline
 
 
-def load_pipeline(model_id: str, device: str, dtype: torch.dtype) -> StableDiffusionInstructPix2PixPipeline:
-    """An InstructPix2Pix pipeline ready to sample. Raises UserError if the model can't be had."""
-    pipeline = _load(
-        model_id,
-        lambda: StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            model_id, dtype=dtype, safety_checker=None, requires_safety_checker=False
-        ),
-    )
+def load_pipeline(
+    model_id: str, device: str, dtype: torch.dtype, config: str | None = None
+) -> StableDiffusionInstructPix2PixPipeline:
+    """An InstructPix2Pix pipeline ready to sample, of any checkpoint that `load_parts` takes.
+
+    Raises UserError if the model can't be had.
+    """
+    if is_single_file(model_id) or is_lora(model_id):
+        pipeline = pipeline_from_parts(load_parts(model_id, config=config)).to(dtype)
+    else:
+        pipeline = _load(
+            model_id,
+            lambda: StableDiffusionInstructPix2PixPipeline.from_pretrained(
+                model_id, dtype=dtype, safety_checker=None, requires_safety_checker=False
+            ),
+        )
     needed, latents = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if needed != 2 * latents:
         raise UserError(
@@ -153,11 +202,37 @@ def _load(name: str, load: Callable[[], Loaded]) -> Loaded:
     elif not (Path(name) / "tokenizer").is_dir():  # from_pretrained would make one up
         raise UserError(f"{name}: not a model in diffusers' layout (it has no folder named tokenizer)")
     try:
+        _refuse_other_kinds(name, DiffusionPipeline.load_config(name))
         return load()
     except hub.HUB_ERRORS as error:
         if Path(name).is_dir():
             raise UserError(f"{name}: not a model in diffusers' layout ({_first_line(error)})") from error
         raise _unavailable(name) from error
+
+
+def _refuse_other_kinds(name: str, index: dict[str, Any]) -> None:
+    """Raise UserError unless model_index.json is that of a Stable Diffusion 1 or 2."""
+    others = [part for part, kind in KINDS.items() if index.get(part, [None, None])[1] != kind]
+    if others:
+        kind = index.get("_class_name", "model of an unknown kind")
+        raise UserError(f"{name}: is a {kind}; what is needed is a checkpoint of Stable Diffusion 1 or 2")
+
+
+def _load_file(path: Path, config: str | None) -> StableDiffusionInstructPix2PixPipeline:
+    if config is None:
+        hub.go_offline_without_network()
+    elif not Path(config).is_dir():
+        raise UserError(f"{config}: no such folder; the settings of {path} are looked for there")
+    try:
+        return load_single_file(path, config)
+    except UserError:
+        raise
+    except (*hub.HUB_ERRORS, NotImplementedError, RuntimeError) as error:  # the latter of weights that are missing
+        if config is None:
+            advice = "the settings of a model in one file come from the Hub; without it pass --model_config FOLDER"
+        else:
+            advice = f"its weights don't fit the settings in {config}"
+        raise UserError(f"{path}: {advice} ({_first_line(error)})") from error
 
 
 def _unavailable(name: str) -> UserError:
@@ -171,15 +246,17 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def save(parts: Parts, facts: ModelFacts, folder: Path, half: bool) -> None:
+def save(parts: Parts, facts: ModelFacts, folder: Path, half: bool, base: str = "") -> None:
     """Write a model in diffusers' layout with its facts, in half precision or as it is.
 
-    Low-rank updates are added to the weights that they update, so that the UNet loads like any other. Raises UserError
-    if it can't be written, as on a full disk.
+    Low-rank updates are written to a folder `lora` too, with the name of their base, and added to the weights that they
+    update, so that the UNet loads like any other. Raises UserError if it can't be written, as on a full disk.
     """
-    if hasattr(parts.unet, "peft_config"):
-        parts.unet.fuse_lora()
-        parts.unet.unload_lora()
+    if has_lora(parts.unet):
+        with writing(folder / lora.FOLDER):
+            lora.save_lora(parts.unet, base, folder / lora.FOLDER)
+        save_facts(folder / lora.FOLDER, facts)
+        lora.merge_lora(parts.unet)
     pipeline = pipeline_from_parts(parts)
     if half:
         pipeline.to(torch.float16)
@@ -285,14 +362,6 @@ def use_xformers(unet: UNet2DConditionModel) -> None:
         ) from error
     except ValueError as error:
         raise UserError(f"{flag}: {_first_line(error)}") from error
-
-
-def add_lora(unet: UNet2DConditionModel, rank: int) -> None:
-    """Leave only low-rank updates of the attention to train (LoRA, arXiv 2106.09685), and the widened first layer."""
-    unet.requires_grad_(False)
-    attention = ["to_q", "to_k", "to_v", "to_out.0"]
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=attention))
-    unet.conv_in.requires_grad_(True)
 
 
 def change_schedule(parts: Parts, prediction_type: str | None, zero_terminal_snr: bool) -> None:

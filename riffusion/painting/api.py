@@ -62,7 +62,7 @@ def paint_array(audio: np.ndarray, sample_rate: int, options: PaintOptions) -> P
 
 def plan_job(path: Path, scratch: Path, options: PaintOptions) -> tuple[jobs.SongJob, model.ModelFacts]:
     """The one job of a file's only instruction, and the facts of the model."""
-    facts = model.load_facts(options.model_id)
+    facts = model.load_facts(options.model_id, config=options.model_config)
     song = open_input(path, facts.params, scratch, options)
     share = this_share()
     (request,) = jobs.request_songs([song], options)

@@ -35,6 +35,7 @@ class PaintOptions:
     """
 
     model_id: str = "zachary-shah/riff-pix2pix-v1"
+    model_config: str | None = None  # folder with the settings of a model in one file; None: Stable Diffusion's
     dataset_id: str = "zachary-shah/musdb18-spec-pix2pix-test"
     max_samples: int = 25
     edits: Path | None = None  # a list of edits, see `riffusion.painting.edits`

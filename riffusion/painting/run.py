@@ -95,7 +95,7 @@ def plan_run(options: PaintOptions, share: Share, scratch: Path) -> Run:
     Raises UserError for a bad dataset or model, and for results that mustn't be replaced. A bad song is a failure of
     that song.
     """
-    facts, failures = model.load_facts(options.model_id), dict[str, str]()
+    facts, failures = model.load_facts(options.model_id, config=options.model_config), dict[str, str]()
     song_requests = request_songs(options, facts.params, scratch, failures) if options.paints_songs else []
     item_requests = [] if options.paints_songs else jobs.request_items(open_items(options, facts.params), options)
     if share.is_main and not options.quiet:
@@ -194,7 +194,7 @@ def warn(text: str) -> None:
 def load_painter(options: PaintOptions, facts: model.ModelFacts, device: torch.device) -> Painter:
     """The model on a device. Raises UserError if it can't be had."""
     dtype = choose_dtype(device, options.precision)
-    pipeline = model.load_pipeline(options.model_id, str(device), dtype)
+    pipeline = model.load_pipeline(options.model_id, str(device), dtype, options.model_config)
     if options.compile:
         pipeline.unet.compile()
     converter = SpectrogramConverter(facts.params, str(device))

@@ -1,6 +1,5 @@
 """A training run, from its options to a model."""
 
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,7 +20,7 @@ from riffusion.training.outputs import TrainingResult
 from riffusion.training.setup import Run
 from riffusion.training.validation import ValidationSet
 from riffusion.util import files, hub
-from riffusion.util.devices import unusable_gpu
+from riffusion.util.devices import warn_of_unusable_gpu
 from riffusion.util.distributed import any_process, catch_sigterm, ignore_sigterm
 from riffusion.util.runtime import only_run
 
@@ -35,9 +34,7 @@ def train(options: TrainOptions) -> TrainingResult:
     Raises UserError if data, model and options don't fit together, if another run is at work in the output folder, or
     if something can't be written.
     """
-    unused = unusable_gpu()
-    if unused:
-        print(f"warning: {unused}", file=sys.stderr)
+    warn_of_unusable_gpu()
     accelerator = setup.make_accelerator(options)
     splits = setup.open_splits(options, accelerator)
     pairs = setup.training_pairs(splits, options)
@@ -198,7 +195,8 @@ def save_result(run: Run, result: TrainingResult) -> None:
         return
     parts = unwrapped_parts(run)
     with model.averaged_weights(parts.unet, run.ema):
-        model.save(parts, run.facts, options.output_dir, half=options.save_precision == "fp16")
+        half, base = options.save_precision == "fp16", options.pretrained_model_name_or_path
+        model.save(parts, run.facts, options.output_dir, half, base)
     model.save_card(options.output_dir, options.model_name, run.facts, options.public(), record)
     print(f"saved {options.output_dir}")
 

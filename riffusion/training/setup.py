@@ -11,7 +11,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from riffusion.diffusion import encode, model
+from riffusion.diffusion import encode, lora, model
 from riffusion.diffusion.batch import Batch
 from riffusion.diffusion.loss import Objective
 from riffusion.pairs.dataset import dataset_target, held_out_split, read_pair_picture
@@ -98,13 +98,13 @@ def training_pairs(splits: datasets.DatasetDict, options: TrainOptions) -> datas
 def load_parts(options: TrainOptions) -> model.Parts:
     """The checkpoint to start from, its UNet widened for the second picture unless it already is."""
     name = options.pretrained_model_name_or_path
-    parts = model.load_parts(name, options.revision, options.variant, options.cache_dir)
+    parts = model.load_parts(name, options.revision, options.variant, options.cache_dir, options.model_config)
     model.take_condition(parts)
     model.change_schedule(parts, options.prediction_type, options.rescale_betas_zero_snr)
     parts.vae.requires_grad_(False)
     parts.text_encoder.requires_grad_(options.train_text_encoder)
     if options.lora_rank is not None:
-        model.add_lora(parts.unet, options.lora_rank)
+        lora.add_lora(parts.unet, options.lora_rank)
     if options.gradient_checkpointing:
         parts.unet.enable_gradient_checkpointing()
     if options.enable_xformers_memory_efficient_attention:
@@ -116,7 +116,8 @@ def model_facts(pairs: datasets.Dataset, options: TrainOptions) -> model.ModelFa
     """What inference has to know: the pairs' target and params, and the guidance of the model we start from."""
     picture = read_pair_picture(pairs, 0, options.original_image_column)
     params = replace(SpectrogramParams.from_exif(picture.getexif()), num_frames=picture.width)
-    base = model.load_facts(options.pretrained_model_name_or_path, options.revision, options.cache_dir)
+    name, revision = options.pretrained_model_name_or_path, options.revision
+    base = model.load_facts(name, revision, options.cache_dir, options.model_config)
     return replace(base, target=dataset_target(pairs), params=params)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def warn_of_unusable_gpu(device: torch.device | None = None) -> None:
+    """Print on stderr why torch can't use the GPU that is here, if so, unless another device is asked for."""
+    reason = unusable_gpu() if device is None else None
+    if reason:
+        print(f"warning: {reason}", file=sys.stderr)
 
 
 def unusable_gpu() -> str | None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names
 
+MODEL_HELP = "model folder, Hub name, .safetensors or .ckpt file, or folder of low-rank updates"
+CONFIG_HELP = "settings and tokenizer of a model in one file (default: Stable Diffusion's own, from the Hub)"
+
 
 class Help(argparse.RawDescriptionHelpFormatter):
     """Help that shows the default of every flag that has one, unless its text already says what the default means."""
