@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from riffusion.audio import FORMATS
 from riffusion.diffusion.schedulers import SCHEDULERS
-from riffusion.painting.options import LIMITS, STDIN, PaintOptions
+from riffusion.painting.options import LIMITS, PICTURES, SAMPLE_ORDERS, STDIN, PaintOptions
 from riffusion.pairs.tasks import TASKS
 from riffusion.util.errors import UserError
 from riffusion.util.flags import (
@@ -31,6 +31,7 @@ from riffusion.util.flags import (
     MODEL_HELP,
     PRECISIONS,
     Help,
+    at_least,
     between,
     finite,
     folder_name,
@@ -56,15 +57,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--model_config", metavar="FOLDER", help=CONFIG_HELP)
     add("--dataset_id", help="dataset folder or Hub name")
     add("--max_samples", type=limited(int, "max_samples"), help="maximum number of dataset items to edit")
+    order = "which of them, where there are more: the first, or those that the original project drew (default: first)"
+    add("--sample_order", choices=SAMPLE_ORDERS, help=order)
+    add("--sample_index", type=at_least(0), nargs="+", metavar="N", help="these items, counted from 0 (default: any)")
+    images = "spectrogram pictures without a dataset: files, patterns, folders (default: the dataset's)"
+    add("--images", nargs="+", metavar="FILE", help=images)
     add(
         "--audio", nargs="+", metavar="FILE", help="songs: files, patterns, folders; - for stdin (default: the dataset)"
     )
-    add("--input", dest="audio", nargs=1, metavar="FILE", help="one song, the same as --audio (default: none)")
+    add("--input", dest="audio", nargs=1, metavar="FILE", help="one song or picture (default: none)")
     add(
         "--prompt",
         type=utf8_text,
         action="append",
-        help="instruction for --audio, needed there; several give one result each (default: none)",
+        help="instruction, needed for --audio and --images; several give one result each (default: the dataset's own)",
     )
     tasks = [task.name for task in TASKS]
     edits = "many edits: JSON lines or CSV, one a row, columns named after flags; see docs/inference.md (default: none)"
@@ -139,10 +145,14 @@ def limited(kind: Callable[[str], float], flag: str) -> Callable[[str], float]:
 
 def check_args(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuse flags that can't be meant together."""
+    if args.audio and all(Path(given).suffix.lower() in PICTURES for given in args.audio):
+        args.images, args.audio = args.audio, None
     if args.edits is not None:
         check_edits(args, parser)
-    elif (args.audio is None) != (args.prompt is None):
-        parser.error("--audio and --prompt go together")
+    elif (args.audio or args.images) and args.prompt is None:
+        parser.error("--audio and --images need a --prompt")
+    if args.images and (args.audio or args.edits):
+        parser.error("--images doesn't go with --audio or --edits")
     if args.output or args.output_stem:
         check_output(args, parser)
     if args.name and (args.audio is None or len(args.audio) > 1):
@@ -173,13 +183,18 @@ def check_output(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     """Refuse --output where there isn't one song and one result, and take the format from its ending."""
     if args.output is None:
         parser.error("--output_stem goes with --output")
-    if args.edits or [len(args.audio or ()), len(args.prompt or ())] != [1, 1] or args.audio == [STDIN]:
-        parser.error("--output takes one song (--input FILE) and one --prompt")
+    given = args.audio or args.images or ()
+    if args.edits or [len(given), len(args.prompt or ())] != [1, 1] or args.audio == [STDIN]:
+        parser.error("--output takes one song or picture (--input FILE) and one --prompt")
     if max(len(set(scales or ())) for scales in (args.guidance_scale, args.image_guidance_scale)) > 1:
         parser.error("--output takes one guidance")
     ending = args.output.suffix.lower().removeprefix(".")
-    if ending not in FORMATS or args.format not in (ending, parser.get_default("format")):
-        parser.error(f"--output: its ending must be that of its format, one of {', '.join(FORMATS)}: {args.output}")
+    if args.images and ending in ("png", "wav"):
+        return
+    if args.images or ending not in FORMATS or args.format not in (ending, parser.get_default("format")):
+        parser.error(
+            f"--output: its ending must be one of {', '.join(FORMATS)}; png or wav for a picture: {args.output}"
+        )
     if args.output_stem is not None and args.output_stem.suffix.lower() != args.output.suffix.lower():
         parser.error(f"--output_stem: must have the same ending as --output: {args.output_stem}")
     args.format = ending
@@ -262,7 +277,7 @@ def print_results(run: "Run", results: Sequence["Result"], spent: float) -> None
     """Print one row per result, the table over all, what the columns mean, and where to look."""
     from riffusion.painting import columns
     from riffusion.painting.results import PAGE, SEARCH_PAGE
-    from riffusion.painting.summary import search_rows, summary_rows
+    from riffusion.painting.summary import result_row, search_rows, summary_rows
     from riffusion.util.tables import table
 
     options = run.options
@@ -279,21 +294,6 @@ def print_results(run: "Run", results: Sequence["Result"], spent: float) -> None
         print(f"written: {' and '.join(str(path) for path in (options.output, options.output_stem) if path)}")
     elif not options.is_piped:
         print(f"look and listen: {options.base_save_path / (SEARCH_PAGE if options.is_search else PAGE)}")
-
-
-def result_row(result: "Result", is_search: bool) -> dict[str, object]:
-    """A result's row: folder and task, guidance in a search, which attempt was kept if there were several, measures.
-
-    The folder is named without its parents: with standard input they are deleted afterwards.
-    """
-    from riffusion.painting.summary import guidance_row
-
-    row: dict[str, object] = {"result": result.name, "task": result.task}
-    if is_search:
-        row |= guidance_row(result)
-    if len(result.attempts) > 1:
-        row |= {"kept attempt": result.kept, "attempts": len(result.attempts)}
-    return row | result.measured.row()
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ def measure_memory(bench: Bench, options: Options) -> Records:
     """Is a painted stem nearer to a training stem than true ones are, and do two seeds sing the same?"""
     _, audios = bench.vocals
     learnt = np.stack([thumbnail(picture) for picture in training_stems(options, ("vocals",))[0]])
-    candidates = {"true held-out vocals": [audio.item.reference for audio in audios]}
+    candidates = {"true held-out vocals": [audio.item.truth for audio in audios]}
     candidates |= {name: [one.picture for one in painted] for name, painted in bench.sung.items()}
     melodies = [[melody_of(one) for one in painted] for painted in bench.sung.values()]
     rows: Records = []

@@ -156,7 +156,7 @@ def open_samples(root: Path, place: Path, model_id: str) -> tuple[int, list]:
 
     def read(options: PaintOptions) -> int:
         for item in open_items(options, SpectrogramParams(num_frames=64)):
-            rows.append([odd_pairs.digest(item.original), odd_pairs.digest(item.reference), item.prompt])
+            rows.append([odd_pairs.digest(item.original), odd_pairs.digest(item.truth), item.prompt])
         return 0
 
     flags = ["--dataset_id", str(root), "--max_samples", "100000", *painting_flags(place, model_id)]

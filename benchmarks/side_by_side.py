@@ -87,10 +87,10 @@ def choose_pairs(pairs: datasets.Dataset, task: str, number: int, seed: int) -> 
 
 def pictures_of(item: Item, painter: Painter, settings: Settings) -> dict[str, Image.Image]:
     """One row: an item's pictures and the model's, by their headings."""
-    (through,) = reconstruct_images(painter.pipeline, [item.reference])
+    (through,) = reconstruct_images(painter.pipeline, [item.truth])
     (painted,) = edit_images(painter.pipeline, [item.original], [item.prompt], [item.sha256], settings)
     true = TRUE_PART[item.target]
-    return {"input": item.original, true: item.reference, f"{true}, autoencoder": through, "painted": painted}
+    return {"input": item.original, true: item.truth, f"{true}, autoencoder": through, "painted": painted}
 
 
 def sheet(rows: list[dict[str, Image.Image]], captions: list[str], width: int | None = None) -> Image.Image:

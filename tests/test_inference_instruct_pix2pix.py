@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, TINY_CLIP, tone, write_original_folder, write_pair_folder, write_song
+import torch
+from conftest import RATE, TINY_CLIP, tone, write_original_folder, write_pair_folder, write_picture, write_song
 from PIL import Image
 
 import inference_instruct_pix2pix
@@ -23,7 +24,7 @@ from riffusion.painting import paint_song
 from riffusion.painting.inputs import read_song
 from riffusion.painting.jobs import needed_bytes
 from riffusion.painting.options import PaintOptions
-from riffusion.painting.run import open_inputs
+from riffusion.painting.run import open_inputs, open_items
 from riffusion.pairs.dataset import load_splits
 from riffusion.recordings import ffmpeg
 from riffusion.spectrogram import SpectrogramParams
@@ -189,6 +190,64 @@ def test_a_datasets_samples_have_candidates_whatever_the_batch_and_the_order(tin
         assert record["kept attempt"] == again["kept attempt"]
         one, other = (grey(folder / "stem.png") for folder in folders)
         assert np.abs(one - other).max() <= 1
+
+
+def test_which_of_a_datasets_items_are_painted_over(tiny_model, tmp_path):
+    write_pair_folder(tmp_path / "set", count=12)
+    options = {"model_id": str(tiny_model), "dataset_id": str(tmp_path / "set"), "max_samples": 3}
+    params = model.load_facts(str(tiny_model)).params
+    chosen = {
+        "first": PaintOptions(**options),
+        "random": PaintOptions(**options, sample_order="random"),
+        "index": PaintOptions(**options, sample_index=(7, 2)),
+    }
+    names = {kind: [item.name for item in open_items(one, params)] for kind, one in chosen.items()}
+    torch.manual_seed(364)
+    drawn = torch.utils.data.random_split(range(12), [3, 9])[0]  # the original project's way
+    assert names["random"] == [f"sample-{number:03d}" for number in drawn]
+    assert names["first"] == ["sample-000", "sample-001", "sample-002"] != sorted(names["random"])
+    assert names["index"] == ["sample-007", "sample-002"]
+    with pytest.raises(UserError, match="has no sample 12, only 0 to 11"):
+        open_items(dataclasses.replace(chosen["index"], sample_index=(12,)), params)
+
+
+def test_other_instructions_for_a_datasets_pictures_which_need_no_target(tiny_model, tmp_path):
+    write_pair_folder(tmp_path / "set", count=2)
+    lines = [json.loads(line) for line in (tmp_path / "set" / "metadata.jsonl").read_text().splitlines()]
+    kept = [{"original_image_file_name": line["original_image_file_name"]} for line in lines]
+    (tmp_path / "set" / "metadata.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+    prompts = ["--prompt", "add a vocal", "--prompt", "remove the drums"]
+    flags = ["--dataset_id", str(tmp_path / "set"), "--num_inference_steps", "1"]
+    assert run(tiny_model, tmp_path / "out", *flags, *prompts) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert sorted((result["settings"]["task"], result["prompt"]) for result in results) == [
+        *[("add", "add a vocal")] * 2,
+        *[("remove", "remove the drums")] * 2,
+    ]
+    for result in results:
+        assert list(result["controls"]) == ["copy the input"]
+        assert result.get("outside, grey levels") is None
+        assert not (tmp_path / "out" / result["sample"] / "target.png").exists()
+    with pytest.raises(UserError, match="pass --prompt|edit_prompt"):
+        run(tiny_model, tmp_path / "other", *flags)
+
+
+def test_one_picture_in_and_one_out(tiny_model, tmp_path):
+    picture = write_picture(tmp_path / "in.png")
+    flags = ["--prompt", "add a vocal", "--num_inference_steps", "1"]
+    assert run(tiny_model, tmp_path / "out", "--input", str(picture), "--output", str(tmp_path / "b.png"), *flags) == 0
+    painted = Image.open(tmp_path / "b.png")
+    assert painted.size == Image.open(picture).size
+    assert SpectrogramParams.from_exif(painted.getexif()).sample_rate == 44100
+    assert (grey(tmp_path / "b.png") != grey(picture)).any()
+    folder = write_picture(tmp_path / "many" / "one.png").parent
+    write_picture(folder / "two.png", seed=1)
+    assert run(tiny_model, tmp_path / "all", "--images", str(folder), *flags) == 0
+    results = json.loads((tmp_path / "all" / "results.json").read_text())
+    assert sorted(result["sample"][:3] for result in results) == ["one", "two"]
+    with pytest.raises(UserError, match="is 100 pixels high"):
+        Image.new("L", (64, 100)).save(tmp_path / "low.png")
+        run(tiny_model, tmp_path / "low", "--images", str(tmp_path / "low.png"), *flags)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "gif"])
@@ -651,7 +710,7 @@ def test_odd_songs_and_odd_instructions(tiny_model, tmp_path, capsys, rate, chan
 
 def test_flags_that_cannot_be_meant_are_refused(capsys):
     for flags, reason in {
-        "--audio a.wav": "go together",
+        "--audio a.wav": "need a --prompt",
         "--format flac": "--format is for --audio",
         "--guidance_scale nan": "must be finite",
         "--num_inference_steps 1001": "from 1 to 1000",

@@ -1,8 +1,10 @@
 """Dataset items: pictures without sound of their own, their sound, and what is measured of what is painted there."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -34,13 +36,13 @@ from riffusion.util.errors import UserError
 class Item:
     """A dataset's record: a picture, its reference (the picture that it should become), and the instruction.
 
-    `target` says what the reference shows: "mix" or "stem".
+    `target` says what the reference shows: "mix" or "stem". A picture by itself has no reference.
     """
 
     name: str
     title: str
     original: Image.Image
-    reference: Image.Image
+    reference: Image.Image | None
     prompt: str
     task: Task
     target: str
@@ -52,9 +54,19 @@ class Item:
         return hashlib.sha256(self.original.tobytes()).hexdigest()
 
     @property
-    def reference_sha256(self) -> str:
-        """Digest of the reference's pixels."""
-        return hashlib.sha256(self.reference.tobytes()).hexdigest()
+    def digests(self) -> dict[str, str]:
+        """Digests of the pixels of its pictures, as result.json has them."""
+        digests = {"input_sha256": self.sha256}
+        if self.reference is not None:
+            digests["target_sha256"] = hashlib.sha256(self.reference.tobytes()).hexdigest()
+        return digests
+
+    @property
+    def truth(self) -> Image.Image:
+        """The reference, where there has to be one. Raises UserError if there is none."""
+        if self.reference is None:
+            raise UserError(f"{self.name} has no edited_image to compare with")
+        return self.reference
 
     @property
     def params(self) -> SpectrogramParams:
@@ -72,34 +84,39 @@ class Item:
         return torch.from_numpy(channels.mean(axis=0, keepdims=True))
 
     def shown(self, before: Image.Image, after: Image.Image, target: str) -> dict[str, np.ndarray]:
-        """Mel amplitudes (1, bands, frames) of the original, of what is painted, of its stem and of the reference.
+        """Mel amplitudes (1, bands, frames) of the original, of what is painted, of its stem and of any reference.
 
         `before` and `after` are what the model makes of the input unedited and edited; `target` says what it shows.
         """
-        pictures = (self.original, before, after, self.reference)
-        original, unedited, edited, reference = (self.mel(picture).numpy() for picture in pictures)
+        original, unedited, edited = (self.mel(picture).numpy() for picture in (self.original, before, after))
         stem, painted = edited, edited
         if target == "mix":
             stem = np.maximum(self.task.stem_of_change(unedited, edited - unedited), 0)
         else:
             painted = np.maximum(self.task.apply(original, stem), 0)
-        if self.target == "stem":
-            reference = np.maximum(self.task.apply(original, reference), 0)
-        return {"original": original, "painted": painted, "stem": stem, "target": reference}
+        shown = {"original": original, "painted": painted, "stem": stem}
+        if self.reference is not None:
+            reference = self.mel(self.reference).numpy()
+            is_stem = self.target == "stem"
+            shown["target"] = np.maximum(self.task.apply(original, reference), 0) if is_stem else reference
+        return shown
 
     def control_pictures(self, target: str) -> dict[str, tuple[Image.Image, str]]:
         """Pictures that show what measurements are worth, and what they show: the input itself, and the reference.
 
         A model that answers with its input takes that for what `target` says.
         """
-        return {"copy the input": (self.original, target), "oracle": (self.reference, self.target)}
+        known = {"copy the input": (self.original, target)}
+        return known if self.reference is None else known | {"oracle": (self.reference, self.target)}
 
-    def outside(self, before: Image.Image, after: Image.Image, target: str) -> float:
+    def outside(self, before: Image.Image, after: Image.Image, target: str) -> float | None:
         """How far a painted picture is from the input, or that of a stem from silence, where nothing was to change.
 
         In grey levels, root mean square, over the pixels in which the true pictures differ by less than
-        `CHANGED_GREY`.
+        `CHANGED_GREY`; None without a reference.
         """
+        if self.reference is None:
+            return None
         pictures = (self.original, self.reference, before, after)
         original, reference, unedited, edited = (grey_levels(picture).astype(np.float32) for picture in pictures)
         silence = np.full_like(edited, 255)
@@ -108,40 +125,71 @@ class Item:
         return float(np.sqrt(np.square(distance[untouched]).mean())) if untouched.any() else 0.0
 
 
-def read_items(records: datasets.Dataset, task: Task | None = None) -> list[Item]:
-    """The items of a dataset. Without `task` a record says what is done with the painted stem, or its instruction.
+def read_items(
+    records: datasets.Dataset,
+    task: Task | None = None,
+    numbers: Sequence[int] | None = None,
+    prompts: Sequence[str] = (),
+) -> list[Item]:
+    """The items of a dataset; `numbers` are those of its records, else they are counted from 0.
 
-    Raises UserError if there is none, if one lacks something, or if their pictures aren't all of one size.
+    With `prompts` each record makes an item for each of them, instead of one with its own instruction. Without `task` a
+    record says what is done with the painted stem, or its instruction. Raises UserError if there is none, if one lacks
+    something, or if their pictures aren't all of one size.
     """
     if not len(records):
         raise UserError("the dataset has no samples")
     target = dataset_target(records)
-    pictures = {column: undecoded(records, column) for column in PAIR_PICTURES}
+    columns = [column for column in PAIR_PICTURES if column in records.column_names]
+    pictures = {column: undecoded(records, column) for column in columns}
     facts = records.remove_columns(
         [name for name, kind in records.features.items() if isinstance(kind, datasets.Image)]
     )
     items: list[Item] = []
-    for number, record in enumerate(facts):
-        name = f"sample-{number:03d}"
-        original, reference = read_pair(
-            name, record, {column: rows[number][column] for column, rows in pictures.items()}
-        )
-        for picture in (original, reference):
+    for row, number in enumerate(range(len(records)) if numbers is None else numbers):
+        name, record = f"sample-{number:03d}", facts[row] if facts.column_names else {}
+        original, *references = read_pictures(name, {column: rows[row][column] for column, rows in pictures.items()})
+        for picture in (original, *references):
             if picture.size != (items[0].original if items else original).size:
                 raise UserError(f"{name} of the dataset has a picture of another size: {picture.size}")
-        prompt, own_task = record["edit_prompt"], task or own_or_read_task(record, f"{name} of the dataset")
-        song = record.get("song") or ""
-        items.append(Item(name, title_of(name, record), original, reference, prompt, own_task, target, song))
+        for prompt in prompts or [own_prompt(name, record)]:
+            asked = task or (read_task(prompt) if prompts else own_or_read_task(record, f"{name} of the dataset"))
+            title, song = title_of(name, record), record.get("song") or ""
+            items.append(Item(name, title, original, next(iter(references), None), prompt, asked, target, song))
     return items
 
 
-def read_pair(name: str, record: dict, pictures: dict[str, dict]) -> list[Image.Image]:
-    """A record's two pictures, given undecoded. Raises UserError if it lacks one, or its instruction."""
-    needed = {**pictures, "edit_prompt": record["edit_prompt"]}
-    missing = [column for column, value in needed.items() if value is None]
+def picture_items(paths: Sequence[Path], prompts: Sequence[str], task: Task | None = None) -> list[Item]:
+    """Pictures of spectrograms by themselves as items, one for each prompt.
+
+    Raises UserError if one can't be read, or if they aren't all of one size, as high as a spectrogram is.
+    """
+    items: list[Item] = []
+    for path in paths:
+        picture = read_picture({"path": str(path), "bytes": None}).convert("RGB")
+        bands = SpectrogramParams.from_exif(picture.getexif()).num_frequencies
+        if picture.height != bands:
+            raise UserError(f"{path}: is {picture.height} pixels high, where a spectrogram has {bands}")
+        if items and picture.size != items[0].original.size:
+            raise UserError(f"{path}: is of another size than {paths[0]}: {picture.size}; paint it by itself")
+        for prompt in prompts:
+            items.append(Item(path.stem, path.stem, picture, None, prompt, task or read_task(prompt), "stem"))
+    return items
+
+
+def read_pictures(name: str, pictures: dict[str, dict]) -> list[Image.Image]:
+    """A record's pictures, given undecoded. Raises UserError if it lacks one."""
+    missing = [column for column, value in pictures.items() if value is None]
     if missing:
         raise UserError(f"{name} of the dataset has no {' and no '.join(missing)}")
     return [read_picture(file, f"{name} of the dataset: {column}") for column, file in pictures.items()]
+
+
+def own_prompt(name: str, record: dict) -> str:
+    """A record's instruction. Raises UserError if it has none."""
+    if record.get("edit_prompt") is None:
+        raise UserError(f"{name} of the dataset has no edit_prompt; pass --prompt")
+    return record["edit_prompt"]
 
 
 def title_of(name: str, record: dict) -> str:
@@ -172,7 +220,7 @@ class PaintedItem:
     picture: Image.Image
     stem: Tensor
     analysis: StemAnalysis
-    outside_grey: float  # `Item.outside`
+    outside_grey: float | None  # `Item.outside`
 
     @property
     def measured(self) -> Measurements:
@@ -218,9 +266,12 @@ class ItemAudio:
         return {name: self.measured(self.item.original, *shown) for name, shown in pictures.items()}
 
     def signals(self, stem: Tensor) -> dict[str, Tensor]:
-        """The sound (1, samples) of the original, of what is painted with a stem, of that stem and of the reference."""
-        true = self.stem(self.item.original, self.item.reference, self.item.target)
-        return {"original": self.backing, "painted": self.edited(stem), "stem": stem, "target": self.edited(true)}
+        """The sound (1, samples) of the original, of what is painted with a stem, of that stem and of any reference."""
+        signals = {"original": self.backing, "painted": self.edited(stem), "stem": stem}
+        if self.item.reference is not None:
+            true = self.stem(self.item.original, self.item.reference, self.item.target)
+            signals["target"] = self.edited(true)
+        return signals
 
     def edited(self, stem: Tensor) -> Tensor:
         """What is heard after the edit (1, samples)."""

@@ -2,16 +2,18 @@
 
 import glob
 import hashlib
+import itertools
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from riffusion import audio
-from riffusion.painting.options import STDIN, PaintOptions
+from riffusion.painting.options import PICTURES, STDIN, PaintOptions
 from riffusion.pairs import stems
 from riffusion.recordings.downmix import Downmix, Survey
 from riffusion.recordings.recording import Recording, copy_stream, open_recording
@@ -62,6 +64,18 @@ def find_inputs(given: list[str], in_stems: bool, quiet: bool = False) -> list[P
         for match in matches:
             is_folder = os.path.isdir(match)  # noqa: PTH112 (a name that is too long is no folder, and no error)
             found += songs_in_folder(match, in_stems, quiet) if is_folder else [match]
+    return found
+
+
+def find_pictures(given: Sequence[str]) -> list[Path]:
+    """The pictures that are meant by file names, patterns and folders. Raises UserError if one comes to nothing."""
+    found: list[Path] = []
+    meant = ([Path(text)] if os.path.lexists(text) else matching(text) for text in given)
+    for path in itertools.chain.from_iterable(meant):
+        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f"{path}: contains no picture ({', '.join(PICTURES)})")
+        found += inside
     return found
 
 

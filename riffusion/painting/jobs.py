@@ -173,8 +173,7 @@ def item_jobs(
     jobs = []
     for request in requests:
         item, settings = request.source, job_settings(request, facts, options)
-        own = {"target_sha256": item.reference_sha256, "input_sha256": item.sha256}
-        recorded = asdict(settings) | {"prompt": item.prompt, "task": item.task.name} | common | own
+        recorded = asdict(settings) | {"prompt": item.prompt, "task": item.task.name} | common | item.digests
         jobs.append(ItemJob(item, request.folder, settings, recorded))
     return jobs
 

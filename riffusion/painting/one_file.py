@@ -1,4 +1,4 @@
-"""A painted song as one file where somebody wants it, instead of a folder of results."""
+"""A painted song or picture as one file where somebody wants it, instead of a folder of results."""
 
 import shutil
 from pathlib import Path
@@ -24,8 +24,8 @@ def check_targets(options: PaintOptions) -> None:
 
 
 def write_targets(folder: Path, options: PaintOptions) -> None:
-    """Copy a result's sounds to where they are wanted, whole or not at all. Raises UserError if there is no room."""
+    """Copy a result's files to where they are wanted, whole or not at all. Raises UserError if there is no room."""
     for name, path in targets(options).items():
-        sound = folder / f"{name}.{options.format}"
-        with writing(path, sound.stat().st_size), whole_file(path) as part:
-            shutil.copyfile(sound, part)
+        file = folder / f"{name}{path.suffix.lower()}"
+        with writing(path, file.stat().st_size), whole_file(path) as part:
+            shutil.copyfile(file, part)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 STDIN = "-"  # among `audio`: standard input
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")  # endings of pictures
+SAMPLE_ORDERS = ("first", "random")  # which of a dataset's items are taken, if not all are
 MOST_STEPS = 1000  # models are trained with as many
 LIMITS: dict[str, tuple[float, float]] = {
     "max_samples": (1, math.inf),
@@ -38,6 +40,9 @@ class PaintOptions:
     model_config: str | None = None  # folder with the settings of a model in one file; None: Stable Diffusion's
     dataset_id: str = "zachary-shah/musdb18-spec-pix2pix-test"
     max_samples: int = 25
+    sample_order: str = "first"  # one of `SAMPLE_ORDERS`
+    sample_index: tuple[int, ...] | None = None  # the dataset's rows to take, in this order
+    images: tuple[str, ...] | None = None  # pictures of spectrograms to paint into, instead of a dataset's
     edits: Path | None = None  # a list of edits, see `riffusion.painting.edits`
     audio: tuple[str, ...] | None = None  # None: the dataset is painted into
     prompt: tuple[str, ...] | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
 
+import datasets
 import torch
 from tqdm import tqdm
 
@@ -13,23 +14,26 @@ from riffusion.audio import temporary_folder
 from riffusion.diffusion import model
 from riffusion.diffusion.encode import unread_text
 from riffusion.painting import jobs, results
-from riffusion.painting.dataset_items import Item, read_items
+from riffusion.painting.dataset_items import Item, picture_items, read_items
 from riffusion.painting.edit_requests import edit_requests, with_result_below
-from riffusion.painting.inputs import InputSong, find_inputs, level_warnings, open_input
+from riffusion.painting.inputs import InputSong, find_inputs, find_pictures, level_warnings, open_input
 from riffusion.painting.jobs import ItemJob, Job, Request, SongJob
 from riffusion.painting.long_song import Painter
 from riffusion.painting.options import PaintOptions
 from riffusion.painting.paint_items import paint_item_jobs
 from riffusion.painting.paint_song import paint_song
 from riffusion.painting.result import Result, read_result
-from riffusion.pairs.dataset import held_out_split
+from riffusion.pairs.dataset import held_out_split, load_splits
 from riffusion.pairs.dataset_check import open_pairs
+from riffusion.pairs.pair import PAIR_PICTURES, PAIR_TEXTS
 from riffusion.pairs.tasks import task_named
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.util.devices import choose_dtype
 from riffusion.util.disk_space import writing
 from riffusion.util.distributed import Share
 from riffusion.util.errors import UserError, own_failure
+
+ORIGINAL_SEED = 364  # with which the original project drew what it painted into
 
 
 @dataclass
@@ -118,15 +122,45 @@ def plan_run(options: PaintOptions, share: Share, scratch: Path) -> Run:
 
 
 def open_items(options: PaintOptions, params: SpectrogramParams) -> list[Item]:
-    """The dataset's items. Raises UserError if they can't be painted into with a model of these spectrogram params."""
-    splits = open_pairs(options.dataset_id, tell=lambda note: options.quiet or print(note))
-    records = held_out_split(splits) or next(iter(splits.values()))
-    chosen = records.select(range(min(options.max_samples, len(records))))
-    items = read_items(chosen, None if options.task is None else task_named(options.task))
-    drawn = replace(items[0].params, num_frames=params.num_frames)
-    if drawn != params:
-        raise UserError(f"the dataset's pictures use other spectrogram settings than the model: {drawn}, {params}")
+    """The dataset's items, or the pictures given. Raises UserError if they don't suit a model with these params."""
+    task, prompts = None if options.task is None else task_named(options.task), options.prompt or ()
+    if options.images is not None:
+        items = picture_items(find_pictures(options.images), prompts, task)
+    else:
+        records = open_records(options)
+        numbers = chosen_numbers(len(records), options)
+        items = read_items(records.select(numbers), task, numbers, prompts)
+    for item in items:
+        drawn = replace(item.params, num_frames=params.num_frames)
+        if drawn != params:
+            raise UserError(f"{item.name} uses other spectrogram settings than the model: {drawn}, {params}")
     return items
+
+
+def open_records(options: PaintOptions) -> datasets.Dataset:
+    """The dataset's held-out records, or all; their true pictures and instructions may be missing."""
+    texts = () if options.prompt else PAIR_TEXTS
+    found = next(iter(load_splits(options.dataset_id, None, PAIR_PICTURES[:1], texts).values())).column_names
+    pictures = [column for column in PAIR_PICTURES if column in found]
+    splits = open_pairs(options.dataset_id, None, pictures, texts, lambda note: options.quiet or print(note))
+    return held_out_split(splits) or next(iter(splits.values()))
+
+
+def chosen_numbers(count: int, options: PaintOptions) -> list[int]:
+    """Which of a dataset's records are painted into. Raises UserError for one that it hasn't.
+
+    A random order is that of the original project, which drew by `torch.utils.data.random_split` after
+    `torch.manual_seed(ORIGINAL_SEED)`: the same items, in the same order, of a dataset of the same size.
+    """
+    if options.sample_index is not None:
+        missing = [number for number in options.sample_index if number >= count]
+        if missing:
+            raise UserError(f"{options.dataset_id}: has no sample {missing[0]}, only 0 to {count - 1}")
+        return list(options.sample_index)
+    order = list(range(count))
+    if options.sample_order == "random":
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(ORIGINAL_SEED)).tolist()
+    return order[: options.max_samples]
 
 
 def open_inputs(

@@ -88,6 +88,19 @@ def summary_rows(results: Sequence[Result]) -> list[dict[str, object]]:
     return [summary.row() for summary in summaries]
 
 
+def result_row(result: Result, is_search: bool) -> dict[str, object]:
+    """A result's row: folder and task, guidance in a search, which attempt was kept if there were several, measures.
+
+    The folder is named without its parents: with standard input they are deleted afterwards.
+    """
+    row: dict[str, object] = {"result": result.name, "task": result.task}
+    if is_search:
+        row |= guidance_row(result)
+    if len(result.attempts) > 1:
+        row |= {"kept attempt": result.kept, "attempts": len(result.attempts)}
+    return row | result.measured.row()
+
+
 def guidance_row(result: Result) -> dict[str, object]:
     """The guidance that a result was painted with, as tables show it."""
     text, image = result.guidance

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,6 @@ def test_an_item_job_records_both_pictures():
     options = PaintOptions(seed=3)
     (job,) = jobs.item_jobs(jobs.request_items(items, options), ModelFacts(), "float32", options)
     assert (job.task, job.prompt, job.title) == (ADD, "add a 0", "sample-000")
-    assert job.recorded["input_sha256"] == items[0].sha256 != items[0].reference_sha256
-    assert job.recorded["target_sha256"] == items[0].reference_sha256
+    assert job.recorded["input_sha256"] == items[0].sha256 != job.recorded["target_sha256"]
+    assert job.recorded["target_sha256"] == hashlib.sha256(items[0].truth.tobytes()).hexdigest()
     assert "bits" not in job.recorded
