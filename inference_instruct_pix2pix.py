@@ -101,6 +101,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=[16, 24, 32],
         help="bit depth of wav and flac files (default: as many as the input has)",
     )
+    archive = "also write all sounds into sounds.zip, for the page's link, if they are this many MB at most; 0: never"
+    add("--zip_mb", type=limited(float, "zip_mb"), help=archive)
     add("--require_edit", action="store_true", help="exit with 1 if an edit to add or keep was not performed")
     add("--quiet", action="store_true", help="no progress bars and no tables")
 
@@ -226,7 +228,7 @@ def main(args: argparse.Namespace) -> int:
             stack.enter_context(redirect_stdout(sys.stderr))
         if options.is_piped or options.output is not None:
             check_targets(options)
-            options = replace(options, base_save_path=scratch / "results")
+            options = replace(options, base_save_path=scratch / "results", zip_mb=0)
         run = plan_run(options, share, scratch)
         print_failures(run)
         if share.is_main:
@@ -277,7 +279,7 @@ def print_results(run: "Run", results: Sequence["Result"], spent: float) -> None
     """Print one row per result, the table over all, what the columns mean, and where to look."""
     from riffusion.painting import columns
     from riffusion.painting.results import PAGE, SEARCH_PAGE
-    from riffusion.painting.summary import result_row, search_rows, summary_rows
+    from riffusion.painting.summary import best_line, result_row, search_rows, summary_rows
     from riffusion.util.tables import table
 
     options = run.options
@@ -287,6 +289,8 @@ def print_results(run: "Run", results: Sequence["Result"], spent: float) -> None
     if len(results) > 1:
         shown.append(search_rows(results) if options.is_search else summary_rows(results))
     print("\n\n".join([*map(table, shown), columns.legend(shown)]) + "\n")
+    if options.is_search:
+        print(best_line(results))
     painted = sum(job.folder in run.todo for job in run.done)
     existing = f", {len(results) - painted} already existed" if painted < len(results) else ""
     print(f"painted {painted} in {spent:.1f} s{existing}; seed {options.seed}")

@@ -366,7 +366,7 @@ def test_every_result_is_on_the_page_and_in_the_table(tiny_model, tmp_path):
     assert run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), *flags) == 0
     output = tmp_path / "out"
     names = ["song-add-a-fox", "song-add-a-fox-2", "song-add-a-vocal"]
-    assert sorted(path.name for path in output.iterdir()) == ["index.html", "results.json", *names]
+    assert sorted(path.name for path in output.iterdir()) == ["index.html", "results.json", *names, "sounds.zip"]
     records = json.loads((output / "results.json").read_text())
     assert [record["sample"] for record in records] == names
     assert [record["prompt"] for record in records] == ["add a fox", "add: a fox!", "add a vocal"]
@@ -396,7 +396,7 @@ def test_a_run_goes_on_where_it_stopped_and_overwrites_nothing(tiny_model, tmp_p
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, output, *flags)
     monkeypatch.undo()
-    assert sorted(path.name for path in output.iterdir()) == ["first", "index.html", "results.json"]
+    assert sorted(path.name for path in output.iterdir()) == ["first", "index.html", "results.json", "sounds.zip"]
     assert "first/painted.wav" in (output / "index.html").read_text()
     before = (output / "first" / "result.json").stat().st_mtime_ns
     capsys.readouterr()
@@ -430,7 +430,7 @@ def test_the_same_call_twice_gives_the_same_bytes(tiny_model, tmp_path, monkeypa
         flags = ("--format", "flac", "--num_candidates", "2")
         assert run(tiny_model, Path("out"), "--audio", str(tmp_path / "song.wav"), "--prompt", "add", *flags) == 0
         files.append({path: path.read_bytes() for path in sorted(Path("out").rglob("*")) if path.is_file()})
-    assert len(files[0]) == 10
+    assert len(files[0]) == 11
     assert files[0] == files[1]
 
 
@@ -616,7 +616,13 @@ def test_any_failure_of_a_song_is_its_own(tiny_model, tmp_path, capsys):
     assert "painted 2 in" in told.out
     assert "._long.wav (macOS's notes on another file)" in told.err
     painted = ["_...And Justice for All", "caf%E9"]
-    assert sorted(path.name for path in output.iterdir()) == [*painted, "failures.json", "index.html", "results.json"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        *painted,
+        "failures.json",
+        "index.html",
+        "results.json",
+        "sounds.zip",
+    ]
     assert [one["sample"] for one in json.loads((output / "results.json").read_text())] == painted
     assert "broken.wav" in (output / "index.html").read_text()
     (folder / "broken.wav").unlink(), (folder / "short.wav").unlink()

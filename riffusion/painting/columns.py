@@ -53,6 +53,36 @@ MEANINGS = {
     "outside, grey levels": "how far the picture is from the input where nothing was to change, root mean square",
 }
 
+# what the settings in result.json mean
+SETTINGS = {
+    "guidance_scale": "how much more the instruction counts than it would by itself (--guidance_scale)",
+    "image_guidance_scale": "how much more the input counts than it would by itself (--image_guidance_scale)",
+    "num_inference_steps": "denoising steps",
+    "seed": "seed of the noise: the same one paints the same",
+    "scheduler": "how the noise is taken away from step to step",
+    "guidance_rescale": "how far the guided prediction is brought back to the spread of the unguided one, 0 to 1",
+    "guidance_interval": "share of the steps that are guided, from and to",
+    "negative_prompt": "what was not to be painted",
+    "prompt": "the instruction",
+    "task": MEANINGS["task"],
+    "model_id": "folder or Hub name of the model",
+    "model_sha256": "what the model's files hold, as a digest",
+    "target": 'what the model paints: the part alone ("stem") or the whole sound with it ("mix")',
+    "num_candidates": "how many were painted at first, to keep the best one",
+    "retries": "how many more would be painted while the edit isn't performed",
+    "dtype": "precision that the model computes in",
+    "start": "seconds from which on it was painted",
+    "end": "seconds up to which it was painted; - is the song's end",
+    "without_stem": "stem that was left out of the input",
+    "stem_gain_db": "how much louder the stem was made",
+    "pan": "stereo position of the stem, from -1 (left) to 1 (right)",
+    "format": "format of the sounds",
+    "bits": "bit depth of wav and flac files",
+    "input_sha256": "what the input holds, as a digest",
+    "target_sha256": "what the true picture holds, as a digest",
+    "onto": "the result that it was painted into",
+}
+
 
 def meanings(tables: list[list[dict[str, object]]]) -> dict[str, str]:
     """The columns of some tables that have an explanation, each once, in order."""

@@ -20,6 +20,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "max_samples": (1, math.inf),
     "stem_gain_db": (-60, 60),
     "pan": (-1, 1),
+    "zip_mb": (0, math.inf),
     "seed": (0, 2**31 - 1),
     "num_inference_steps": (1, MOST_STEPS),
     "guidance_rescale": (0, 1),
@@ -56,6 +57,7 @@ class PaintOptions:
     output_stem: Path | None = None  # the painted part beside it
     name: str | None = None  # None: the song's
     overwrite: bool = False
+    zip_mb: float = 100.0  # of sounds, up to which a folder's are also written as one file; 0: never
     stem_gain_db: float = 0.0
     pan: float = 0.0  # -1 is left, 1 is right
     format: str = "wav"

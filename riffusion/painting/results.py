@@ -10,7 +10,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from riffusion.painting import page
+from riffusion.painting.markup import GENERATOR
 from riffusion.painting.result import RECORD, Result, read_result
+from riffusion.painting.search_page import grid_page
+from riffusion.painting.sounds import loudness_of, sound_files, write_archive
 from riffusion.painting.summary import Cell, summary_rows
 from riffusion.util import files
 from riffusion.util.errors import UserError
@@ -18,6 +21,7 @@ from riffusion.util.errors import UserError
 RECORDS = "results.json"  # beside the folders of results
 FAILURES = "failures.json"  # beside it, if the last run had any: what failed, and why
 PAGE = "index.html"
+ARCHIVE = "sounds.zip"  # beside it: all sounds, unless they are too large
 SEARCH, SEARCH_PAGE = "guidance.json", "guidance.html"  # over the folders of a guidance search
 NOT_OURS = "already exists and was not written by this tool; pass another --base_save_path"
 WORKING = ".painting-"  # begins the name of a folder that isn't finished
@@ -67,7 +71,7 @@ def check_pages(folder: Path) -> None:
     """Raise UserError if a page or a table that a run would write there is somebody else's."""
     for name in (PAGE, SEARCH_PAGE):
         path = folder / name
-        if path.exists() and page.GENERATOR not in path.read_text(encoding="utf-8", errors="replace"):
+        if path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace"):
             raise UserError(f"{path}: {NOT_OURS}")
     if (folder / RECORDS).exists() and not (folder / PAGE).exists():
         raise UserError(f"{folder / RECORDS}: {NOT_OURS}")
@@ -129,14 +133,24 @@ def save_failures(folder: Path, failures: dict[str, str]) -> None:
         (folder / FAILURES).unlink(missing_ok=True)
 
 
-def write_overview(folder: Path) -> None:
-    """Write the page and the table of all finished results in a folder, unless there is nothing to show."""
+def write_overview(folder: Path, archive_bytes: int = 0) -> None:
+    """Write the page and the table of all finished results in a folder, unless there is nothing to show.
+
+    Their sounds also go into one file, if together they take `archive_bytes` at most.
+    """
     found, searched = load_results(folder), (folder / SEARCH_PAGE).exists()
     failures = files.load_json(folder / FAILURES) if (folder / FAILURES).is_file() else {}
     if found or searched:
         files.save_json(folder / RECORDS, [result.to_json() for result in found])
-        html = page.results_page(found, summary_rows(found), SEARCH_PAGE if searched else None, failures)
-        files.write_atomically(folder / PAGE, html)
+        sound_bytes = sum(path.stat().st_size for path in sound_files(folder, found))
+        archive = ARCHIVE if 0 < sound_bytes <= archive_bytes else None
+        if archive is not None:
+            write_archive(folder / archive, sound_files(folder, found))
+        else:
+            (folder / ARCHIVE).unlink(missing_ok=True)
+        levels = loudness_of(folder, found)
+        around = page.Surroundings(SEARCH_PAGE if searched else None, failures, levels, archive, sound_bytes)
+        files.write_atomically(folder / PAGE, page.results_page(found, summary_rows(found), around))
 
 
 def write_search(base: Path) -> None:
@@ -146,4 +160,9 @@ def write_search(base: Path) -> None:
     cells = [Cell.of(name, PAGE, results) for name, results in found if results]
     if cells:
         files.save_json(base / SEARCH, [cell.to_json() for cell in cells])
-        files.write_atomically(base / SEARCH_PAGE, page.grid_page(cells))
+        levels = {
+            f"{name}/{address}": level
+            for name, results in found
+            for address, level in loudness_of(base / name, results[:1]).items()
+        }
+        files.write_atomically(base / SEARCH_PAGE, grid_page(cells, levels))

@@ -83,14 +83,14 @@ class Run:
 
     def write_pages(self) -> None:
         """Write the page of every folder of results, and the one over all guidance scales in a search."""
-        base = self.options.base_save_path
+        base, archive_bytes = self.options.base_save_path, int(self.options.zip_mb * 1e6)
         if base.is_dir():
             results.save_failures(base, self.failures)
         for folder in {job.folder.parent for job in self.jobs}:
-            results.write_overview(folder)
+            results.write_overview(folder, archive_bytes)
         if self.options.is_search:
             results.write_search(base)
-        results.write_overview(base)
+        results.write_overview(base, archive_bytes)
 
 
 def plan_run(options: PaintOptions, share: Share, scratch: Path) -> Run:

@@ -1,13 +1,16 @@
 """Tables over many results: shares of edits performed and medians, by what was measured and by guidance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from riffusion.painting.measurements import BACKING_CHANGED, OUTSIDE, Measurements, Verdict
 from riffusion.painting.result import Result
 
+USUAL_LEVEL_DB = -2.6  # median level of true parts, by the card of checkpoints/small
+ORACLE = "oracle"  # the control row of true parts
 PAINTED = "painted"  # the row of what a model painted; the others are control rows
 
 
@@ -107,11 +110,17 @@ def guidance_row(result: Result) -> dict[str, object]:
     return {"text guidance": text, "image guidance": image}
 
 
-def search_rows(results: Sequence[Result]) -> list[dict[str, object]]:
-    """The table over a guidance search: the control rows, which have none, and what was painted with each guidance."""
+def by_guidance(results: Sequence[Result]) -> dict[tuple[float, float], list[Result]]:
+    """Results by text and image guidance."""
     groups: dict[tuple[float, float], list[Result]] = {}
     for result in results:
         groups.setdefault(result.guidance, []).append(result)
+    return groups
+
+
+def search_rows(results: Sequence[Result]) -> list[dict[str, object]]:
+    """The table over a guidance search: the control rows, which have none, and what was painted with each guidance."""
+    groups = by_guidance(results)
     blank: dict[str, object] = dict.fromkeys(("text guidance", "image guidance"))
     rows = [(blank, summary.row()) for summary in control_summaries(next(iter(groups.values()), []))]
     rows += [(guidance_row(group[0]), painted_summary(group).row()) for group in groups.values()]
@@ -125,10 +134,17 @@ class Cell:
     guidance_scale: float
     image_guidance_scale: float
     page: str
+    input: str  # its sound
     picture: str  # of the stem
     sounds: dict[str, str]  # by name
     seconds: float
     summary: Summary
+    true_level_db: float  # of the true parts, NaN where nobody knows them
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Text and image guidance."""
+        return self.guidance_scale, self.image_guidance_scale
 
     @classmethod
     def of(cls, folder: str, page: str, results: Sequence[Result]) -> "Cell":
@@ -140,14 +156,57 @@ class Cell:
             guidance_scale=text,
             image_guidance_scale=image,
             page=f"{folder}/{page}",
+            input=f"{folder}/{first.name}/{first.tracks[0].sound}",
             picture=f"{folder}/{first.name}/{tracks['stem'].picture}",
             sounds={
                 name: f"{folder}/{first.name}/{tracks[name].sound}" for name in ("painted", "stem") if name in tracks
             },
             seconds=first.seconds,
             summary=painted_summary(results),
+            true_level_db=median([one.controls[ORACLE].level_db for one in results if ORACLE in one.controls]),
         )
 
     def to_json(self) -> dict[str, object]:
         """As guidance.json has it: the fields by name, and the summary as a table's row."""
         return vars(self) | {"summary": self.summary.row()}
+
+
+def best_cell(cells: Sequence[Cell]) -> tuple[Cell, str]:
+    """The best cell of a search, and why: it is chosen by one measure after the other, until one is left.
+
+    Measures are most edits performed, a level near to that of true parts, little change elsewhere, little guidance.
+    """
+    true_level = median([cell.true_level_db for cell in cells])
+    wanted = USUAL_LEVEL_DB if np.isnan(true_level) else true_level
+    left, reasons = list(cells), []
+    for measure, words in (
+        (lambda cell: -round(cell.summary.performed_percent), "most edits performed ({0.performed_percent:.0f} %)"),
+        (
+            lambda cell: round(abs(cell.summary.level_db - wanted)),
+            f"level nearest to true parts' {wanted:.1f} dB ({{0.level_db:.1f}} dB)",
+        ),
+        (lambda cell: round(cell.summary.outside_grey, 1), "least change elsewhere ({0.outside_grey:.1f} grey levels)"),
+        (lambda cell: cell.summary.backing_changed, "least of the backing changed ({0.backing_changed:.0f} samples)"),
+        (lambda cell: cell.scales, "least guidance"),
+    ):
+        known = {cell.scales: value for cell in left if (value := _measure(measure, cell)) is not None}
+        best = [cell for cell in left if known and known.get(cell.scales) == min(known.values())]
+        if best and len(best) < len(left):
+            left = best
+            reasons.append(words.format(left[0].summary))
+    return left[0], ", then ".join(reasons) or "the only one"
+
+
+def best_line(results: Sequence[Result]) -> str:
+    """The best guidance of a search's results, and why it is, in one line."""
+    cells = [Cell.of("", "", group) for group in by_guidance(results).values()]
+    best, reason = best_cell(cells)
+    return f"best: text guidance {best.guidance_scale:g}, image guidance {best.image_guidance_scale:g} ({reason})"
+
+
+def _measure(measure: Callable[[Cell], Any], cell: Cell) -> Any:
+    """What a cell measures, None where that isn't known."""
+    try:
+        return measure(cell)
+    except (TypeError, ValueError, OverflowError):  # of None, NaN and infinity
+        return None

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -7,7 +8,7 @@ import torch
 from conftest import RATE
 from test_results import record, result
 
-from riffusion.painting import page, summary
+from riffusion.painting import page, search_page, summary
 from riffusion.spectrogram import SpectrogramConverter
 
 
@@ -82,8 +83,9 @@ def test_a_search_shows_each_guidance_where_its_row_and_column_cross():
         content = record(**{"active %": text + image})
         content["settings"] |= {"guidance_scale": text, "image_guidance_scale": image}
         cells.append(summary.Cell.of(f"text-{text:g}-image-{image:g}", "index.html", [result(content)]))
-    html = page.grid_page(cells)
+    html = search_page.grid_page(cells)
     (grid,) = Tables(html).tables
+    assert html.count("<audio") == 1 + 3  # the input, and a stem in each cell
     assert [row[0] for row in grid] == ["", "text 5", "text 10"]
     assert grid[0][1:] == ["image 1.5", "image 2"]
     rows = html.split("<tr>")[2:]
@@ -91,6 +93,7 @@ def test_a_search_shows_each_guidance_where_its_row_and_column_cross():
         ["text-5-image-1.5/index.html"],
         ["text-10-image-1.5/index.html", "text-10-image-2/index.html"],
     ]
+    rows = [re.sub("<[^>]*>", "", row) for row in rows]
     assert ["active % 6.50" in rows[0], "active % 11.50" in rows[1], "active % 12.00" in rows[1]] == [True] * 3
 
 
@@ -168,11 +171,11 @@ def test_results_of_a_song_stand_together_and_what_is_painted_into_another_follo
 
     results = [
         one("a drum", "Song", onto="the voice"),
-        one("alone", "Other", input_sha256="2"),
-        one("bass", "Song", input_sha256="1"),
+        one("alone", "Other"),
+        one("bass", "Song", without_stem="bass", input_sha256="of the rest"),
         one("more", "Song", onto="a drum"),
-        one("the voice", "Song", input_sha256="1"),
-        one("twin", "Song", input_sha256="3"),
+        one("the voice", "Song", input_sha256="of all"),
+        dataclasses.replace(one("twin", "Song"), seconds=6.0),
         one("widow", "Gone", onto="what was deleted"),
     ]
     songs = [[shown.name for shown in song] for song in page.by_song(results)]
@@ -180,6 +183,31 @@ def test_results_of_a_song_stand_together_and_what_is_painted_into_another_follo
     html = page.results_page(results, [])
     assert '<h2>Song <span class="soft">4 edits</span></h2>' in html
     assert html.index("<h2>the voice") < html.index("<h2>a drum") < html.index("into the result of the voice")
+
+
+def test_figures_explain_themselves_and_tracks_are_as_loud_as_the_softest():
+    one = result(record())
+    levels = {"song/input.wav": -20.0, "song/stem.wav": -26.0}
+    html = page.results_page([one], summary.summary_rows([one]), page.Surroundings(levels=levels))
+    assert re.findall(r'src="([^"]*)" data-gain="([^"]*)"', html) == [
+        ("song/input.wav", "0.501"),
+        ("song/stem.wav", "1.000"),
+    ]
+    headings = re.findall(r"<th([^>]*)>([^<]*)<", html)
+    assert {name for title, name in headings if not title} == {"setting", "value"}
+    assert re.search(r'<td title="seed of the noise: [^"]*">seed</td>', html)
+
+
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [
+        (page.Surroundings(archive="sounds.zip", sound_bytes=2_500_000), 'href="sounds.zip" download'),
+        (page.Surroundings(sound_bytes=250_000_001), "250.0 MB of sounds; one file of all: <code>--zip_mb 251</code>"),
+    ],
+)
+def test_all_sounds_are_one_file_or_the_page_says_how(around, said):
+    one = result(record())
+    assert said in page.results_page([one], [], around)
 
 
 def test_settings_are_shown_to_the_last_digit():
