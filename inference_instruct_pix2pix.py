@@ -76,11 +76,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     edits = "many edits: JSON lines or CSV, one a row, columns named after flags; see docs/inference.md (default: none)"
     add("--edits", type=Path, metavar="FILE", help=edits)
     add("--task", choices=tasks, help="what to do with the painted stem (default: what the instruction says)")
-    add(
-        "--without_stem",
-        metavar="STEM",
-        help="leave this stem out of a song in stems (.stem.mp4, folder) (default: none)",
-    )
+    without = "leave this stem out of a song in stems (.stem.mp4, folder) (default: none)"
+    add("--without_stem", metavar="STEM", help=without)
     add("--start", type=seconds, metavar="TIME", help="paint from here on, as 75.5 or 1:15.5 (default: 0)")
     add("--end", type=seconds, metavar="TIME", help="stop painting here (default: the song's end)")
 
@@ -95,12 +92,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     pan = "stereo position of the stem, from -1 (left) to 1 (default: the centre)"
     add("--pan", type=limited(float, "pan"), help=pan)
     add("--format", choices=FORMATS, help="format of the audio files (default: %(default)s)")
-    add(
-        "--bits",
-        type=int,
-        choices=[16, 24, 32],
-        help="bit depth of wav and flac files (default: as many as the input has)",
-    )
+    bits = "bit depth of wav and flac files (default: as many as the input has)"
+    add("--bits", type=int, choices=[16, 24, 32], help=bits)
     archive = "also write all sounds into sounds.zip, for the page's link, if they are this many MB at most; 0: never"
     add("--zip_mb", type=limited(float, "zip_mb"), help=archive)
     add("--require_edit", action="store_true", help="exit with 1 if an edit to add or keep was not performed")

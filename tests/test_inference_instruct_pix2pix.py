@@ -19,6 +19,7 @@ import inference_instruct_pix2pix
 import preprocess_musdb
 from riffusion import audio
 from riffusion.diffusion import model
+from riffusion.diffusion.knowledge import Knowledge, save_knowledge
 from riffusion.diffusion.windows import tile
 from riffusion.painting import paint_song
 from riffusion.painting.inputs import read_song
@@ -714,6 +715,24 @@ def test_odd_songs_and_odd_instructions(tiny_model, tmp_path, capsys, rate, chan
     assert (painted - stem == original).all()
 
 
+def test_an_instrument_that_the_model_never_heard_is_told_in_one_line_and_painted(tiny_model, tmp_path, capsys):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    taught = shutil.copytree(tiny_model, tmp_path / "model")
+    save_knowledge(taught, Knowledge(10, 2, ("vocals", "drums"), ("drums", "vocals"), ("It can't dance.",)))
+    prompts = ("--prompt", "add a violin and a choir", "--prompt", "add a vocal")
+    flags = ("--audio", str(tmp_path / "song.wav"), *prompts)
+    assert run(taught, tmp_path / "out", *flags) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "never heard" in line]
+    assert told == [
+        "warning: 'add a violin and a choir' asks for what the model has never heard (violin, choir): "
+        "it was trained on drums, vocals"
+    ]
+    assert "It can&#x27;t dance." in (tmp_path / "out" / "index.html").read_text()
+    assert len(list((tmp_path / "out").glob("*/painted.wav"))) == 2
+    assert run(tiny_model, tmp_path / "unsaid", *flags[:4]) == 0  # whose folder says nothing of what it knows
+    assert "never heard" not in capsys.readouterr().err
+
+
 def test_flags_that_cannot_be_meant_are_refused(capsys):
     for flags, reason in {
         "--audio a.wav": "need a --prompt",
@@ -729,6 +748,16 @@ def test_flags_that_cannot_be_meant_are_refused(capsys):
         "--num_candidates 0": "at least 1",
         "--retries -1": "at least 0",
         "--scheduler magic": "invalid choice",
+        "--edits e.csv --name n": "--name is a column",
+        "--edits e.csv --audio a.wav b.wav": "takes one --audio at most",
+        "--edits e.csv --guidance_scale 3 5": "takes one --guidance_scale at most",
+        "--edits e.csv --input a.wav --prompt p --output o.wav": "--output takes one song",
+        "--input a.wav --prompt p --output o.txt": "its ending must be that of its format",
+        "--input a.wav --prompt p --output o.wav --format flac": "its ending must be that of its format",
+        "--input a.wav --prompt p --output o.wav --output_stem s.flac": "the same ending",
+        "--input a.wav --prompt p --output o.wav --guidance_scale 3 5": "--output takes one guidance",
+        "--input a.wav --prompt p --output_stem s.flac": "goes with --output",
+        "--zip_mb -1": "at least 0",
     }.items():
         with pytest.raises(SystemExit) as error:
             inference_instruct_pix2pix.parse_args(flags.split())

@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import preprocess_musdb
 import train_instruct_pix2pix
 from riffusion.diffusion import model
+from riffusion.diffusion.knowledge import Knowledge, load_knowledge, save_knowledge
 from riffusion.diffusion.sampling import choose_settings, edit_images, sample_generator
 from riffusion.training import checkpoints, outputs
 from riffusion.util.errors import UserError
@@ -186,6 +187,12 @@ def test_a_trained_model_trains_on(pairs, tiny_base, tmp_path):
     second = train(pairs, first, tmp_path / "second", "--max_train_steps", "1", "--gradient_accumulation_steps", "2")
     assert weights(first)["conv_in.weight"].dtype == torch.float16
     assert weights(second)["conv_in.weight"].shape == weights(first)["conv_in.weight"].shape
+    knowledge = load_knowledge(str(first))
+    assert knowledge.stems == ("bass", "drums", "other", "vocals") and {"bass", "drums"} <= {*knowledge.instruments}
+    assert (knowledge.songs, knowledge.pairs > 0, "violin" in knowledge.instruments) == (1, True, False)
+    save_knowledge(first, Knowledge(1, 1, ("flute",), ("flute",), ("It can't whistle.",)))
+    third = train(pairs, first, tmp_path / "third", "--max_train_steps", "1")
+    assert load_knowledge(str(third)) == knowledge.with_more(Knowledge(1, 1, ("flute",), ("flute",)))
 
 
 @pytest.mark.slow

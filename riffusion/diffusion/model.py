@@ -32,6 +32,7 @@ from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
 
 FACTS_FILE = "riffusion.json"  # beside model_index.json
+KNOWLEDGE_FILE = "knowledge.json"  # beside it: what the model was trained on
 KINDS = {  # of the parts in model_index.json
     "unet": "UNet2DConditionModel",
     "vae": "AutoencoderKL",
@@ -75,18 +76,8 @@ def load_facts(
 
     A model without them is taken for one of the original's.
     """
-    if is_single_file(model_id):
-        model_id = config or str(Path(model_id).parent)
-    path = Path(model_id) / FACTS_FILE
-    if not Path(model_id).is_dir():
-        hub.go_offline_without_network()
-        try:
-            path = Path(hf_hub_download(model_id, FACTS_FILE, revision=revision, cache_dir=cache_dir))
-        except EntryNotFoundError:  # the repository, or its cached copy, has no such file
-            return ModelFacts()
-        except hub.HUB_ERRORS as error:
-            raise _unavailable(model_id) from error
-    if not path.is_file():
+    path = find_file(config or model_id if is_single_file(model_id) else model_id, FACTS_FILE, revision, cache_dir)
+    if path is None:
         return ModelFacts()
     values = files.load_json(path)
     try:
@@ -95,11 +86,30 @@ def load_facts(
         raise UserError(f"{path}: not a description of a model ({error})") from error
 
 
+def find_file(model_id: str, name: str, revision: str | None = None, cache_dir: Path | None = None) -> Path | None:
+    """A file of a model, beside it if that is a single file; None if there is none.
+
+    Raises UserError if there is no such model.
+    """
+    model_id = str(Path(model_id).parent) if is_single_file(model_id) else model_id
+    path = Path(model_id) / name
+    if not Path(model_id).is_dir():
+        hub.go_offline_without_network()
+        try:
+            path = Path(hf_hub_download(model_id, name, revision=revision, cache_dir=cache_dir))
+        except EntryNotFoundError:  # the repository, or its cached copy, has no such file
+            return None
+        except hub.HUB_ERRORS as error:
+            raise _unavailable(model_id) from error
+    return path if path.is_file() else None
+
+
 def digest(model_id: str) -> str | None:
     """SHA-256 of a model's weights and settings here; None of a model on the Hub, whose name says which one it is."""
     folder = Path(model_id)
     patterns = ["*/*.safetensors", "*/*.json", "*.json", *(["*.safetensors"] if is_lora(model_id) else [])]
     files = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    files = [path for path in files if path != folder / KNOWLEDGE_FILE]  # which shapes no result
     if is_single_file(model_id) and folder.is_file():
         folder, files = folder.parent, [folder]
     if not files:

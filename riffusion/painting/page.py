@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 
+from riffusion.diffusion.knowledge import Knowledge
 from riffusion.painting.loudness import matching_gains
 from riffusion.painting.markup import SETTING, document, hint, legend, link, player, table, tools, transport
 from riffusion.painting.measurements import Verdict
@@ -27,7 +28,8 @@ class Surroundings:
 
     `search` is the address of a guidance search's page, if there is one; `failures` says by name what failed and why;
     `levels` are the loudnesses of sounds by their addresses, as far as they are known. `archive` is the address of a
-    file with all sounds, if there is one, and `sound_bytes` what they take together.
+    file with all sounds, if there is one, and `sound_bytes` what they take together. `models` are those
+    whose folders say what they were trained on.
     """
 
     search: str | None = None
@@ -35,6 +37,7 @@ class Surroundings:
     levels: dict[str, float] = field(default_factory=dict)
     archive: str | None = None
     sound_bytes: int = 0
+    models: dict[str, Knowledge] = field(default_factory=dict)
 
 
 def results_page(
@@ -48,7 +51,8 @@ def results_page(
     tables = [summary, *(rows for result in results for rows in (_measurements(result), _attempts(result)))]
     songs = [_song(song, around.levels) for song in by_song(results)]
     controls = tools() + _download(around) if results else ""
-    body = [heading, search, failed, controls, table(summary), legend(tables), *songs]
+    models = [_model(name, knowledge) for name, knowledge in around.models.items()]
+    body = [heading, search, failed, *models, controls, table(summary), legend(tables), *songs]
     return document("Results", "\n".join(body))
 
 
@@ -58,6 +62,20 @@ def _verdicts(results: Sequence[Result]) -> str:
     judged = [one.measured.verdict for one in results if one.measured.verdict is not Verdict.UNKNOWN]
     performed = judged.count(Verdict.PERFORMED)
     return f"{count}, {performed} of {len(judged)} edits performed (by level, activity and sound)" if judged else count
+
+
+def _model(name: str, knowledge: Knowledge) -> str:
+    """What a model was trained on and can't do."""
+    of = f" of {knowledge.songs} songs" if knowledge.songs else ""
+    told = {"instruments that instructions named": knowledge.instruments, "stems": knowledge.stems}
+    lines = [f"{words}: {', '.join(names)}" for words, names in told.items() if names]
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    limits = "".join(f"<li>{escape(limit)}</li>" for limit in knowledge.limits)
+    if limits:
+        limits = f"<p>What it can't do:</p><ul>{limits}</ul>"
+    summary = "the model: what it was trained on" + " and can't do" * bool(limits)
+    return f"""<details class="model"><summary>{summary}</summary>
+<p><b>{escape(name)}</b> was trained on {knowledge.pairs} pairs{of}:</p><ul>{items}</ul>{limits}</details>"""
 
 
 def _download(around: Surroundings) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from riffusion.diffusion.knowledge import Knowledge, load_knowledge
 from riffusion.painting import page
 from riffusion.painting.markup import GENERATOR
 from riffusion.painting.result import RECORD, Result, read_result
@@ -149,8 +150,16 @@ def write_overview(folder: Path, archive_bytes: int = 0) -> None:
         else:
             (folder / ARCHIVE).unlink(missing_ok=True)
         levels = loudness_of(folder, found)
-        around = page.Surroundings(SEARCH_PAGE if searched else None, failures, levels, archive, sound_bytes)
+        address = SEARCH_PAGE if searched else None
+        around = page.Surroundings(address, failures, levels, archive, sound_bytes, models_of(found))
         files.write_atomically(folder / PAGE, page.results_page(found, summary_rows(found), around))
+
+
+def models_of(found: list[Result]) -> dict[str, Knowledge]:
+    """What the models of some results know, by name: of those that still lie here and say so."""
+    names = dict.fromkeys(str(result.settings.get("model_id")) for result in found)
+    known = {name: load_knowledge(name) for name in names if Path(name).exists()}
+    return {name: knowledge for name, knowledge in known.items() if knowledge is not None}
 
 
 def write_search(base: Path) -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from riffusion.audio import temporary_folder
 from riffusion.diffusion import model
 from riffusion.diffusion.encode import unread_text
+from riffusion.diffusion.knowledge import load_knowledge, unheard
 from riffusion.painting import jobs, results
 from riffusion.painting.dataset_items import Item, picture_items, read_items
 from riffusion.painting.edit_requests import edit_requests, with_result_below
@@ -76,6 +77,7 @@ class Run:
         items = self.share.mine([job for job in self.items if job.folder in self.todo])
         painter = load_painter(self.options, self.facts, self.options.device or self.share.device)
         warn_of_prompts(painter, [*songs, *items])
+        warn_of_unheard(self.options.model_id, [*songs, *items])
         if songs:
             paint_songs(songs, painter, self.options, self.failures)
         if items:
@@ -218,6 +220,17 @@ def warn_of_prompts(painter: Painter, todo: Sequence[Job]) -> None:
             warn("the instruction is empty: the model paints what it likes")
         if unread := unread_text(painter.pipeline.tokenizer, prompt):
             warn(f"the instruction is too long for the model, from {unread[:60]!r} on")
+
+
+def warn_of_unheard(model_id: str, todo: Sequence[Job]) -> None:
+    """Say which instructions ask for instruments that the model was never trained on, if its folder says on which."""
+    knowledge = load_knowledge(model_id)
+    if knowledge is None:
+        return
+    for prompt in dict.fromkeys(job.prompt for job in todo):
+        if names := unheard(prompt, knowledge):
+            heard = ", ".join(knowledge.instruments)
+            warn(f"{prompt!r} asks for what the model has never heard ({', '.join(names)}): it was trained on {heard}")
 
 
 def warn(text: str) -> None:

@@ -17,6 +17,11 @@ MUSDB_LABELS = PROMPTS / "musdb18_labels.tsv"
 LABELS = ("voice", "register", "delivery", "mood", "style")
 SAY = 0.4  # chance of each opener and place, and of each fact unless another is given, to be said
 MOST_FACTS = 3  # in one instruction
+# in an instruction, before a part of the music that is there
+OVER_WHAT_IS_THERE = (
+    r"\b(?:over|under|to|on|onto|with|behind|beside|against|around|along|of|from|like|and|no|without)\s+"
+    r"(?:the|this|these|those|that|my|our)\s+(?:[\w'-]+\s+){0,2}?"
+)
 
 
 @dataclass(frozen=True)
@@ -158,12 +163,10 @@ def asked_stem(prompt: str) -> str:
 
     What it says of the music that is there ("over the drums") doesn't count.
     """
-    there = r"\b(?:over|under|to|on|onto|with|behind|beside|against|around|along|of|from|like|and|no|without)\s+"
-    there += r"(?:the|this|these|those|that|my|our)\s+(?:[\w'-]+\s+){0,2}?"
     named = []
     for stem in ("vocals", "drums", "bass", "other"):
         nouns = "|".join(map(re.escape, set(_stem_forms(stem).all_nouns)))
-        rest = re.sub(rf"{there}(?:{nouns})s?\b", "", prompt.lower())
+        rest = re.sub(rf"{OVER_WHAT_IS_THERE}(?:{nouns})s?\b", "", prompt.lower())
         if re.search(rf"\b(?:{nouns})s?\b", rest):
             named.append(stem)
     return named[0] if len(named) == 1 else ""

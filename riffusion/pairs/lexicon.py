@@ -128,6 +128,19 @@ def is_part(word: str) -> bool:
     return not words().parts.isdisjoint((word, singular(word), singular(last)))
 
 
+@functools.cache
+def instruments() -> dict[str, str]:
+    """The instrument or voice that each word for one means, in the singular; "melody" means none."""
+    return {word: name for name, forms in _content()["instruments"].items() for word in forms.split()}
+
+
+def instrument(word: str) -> str:
+    """The instrument that a word names, in the singular or the plural, alone or at a compound's end; "" if none."""
+    word = word.removesuffix("'s").removesuffix("'")
+    known, last = instruments(), word.rpartition("-")[2]
+    return next((known[form] for form in (word, singular(word), singular(last)) if form in known), "")
+
+
 def has_part(some: list[str]) -> bool:
     """Whether a part of music is among some words."""
     return any(map(is_part, some))

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from riffusion.diffusion import model
 from riffusion.diffusion.batch import Batch
+from riffusion.diffusion.knowledge import Knowledge, save_knowledge
 from riffusion.diffusion.loss import diffusion_loss
 from riffusion.training import checkpoints, outputs, setup, validation
 from riffusion.training.examples import TrainingExamples
@@ -52,7 +53,7 @@ def train(options: TrainOptions) -> TrainingResult:
         step, finished, speed = take_steps(run, examples, validation_set, range(first, steps))
         result = TrainingResult(seconds_to_encode, step, finished, speed, run.progress)
         if accelerator.is_main_process:
-            save_result(run, result)
+            save_result(run, result, setup.knowledge(pairs, options))
         accelerator.wait_for_everyone()
         accelerator.end_training()
         if accelerator.is_main_process and finished and options.push_to_hub:
@@ -187,7 +188,7 @@ def prepare_outputs(run: Run) -> None:
     run.accelerator.init_trackers(PROJECT, {name: str(value) for name, value in settings.items()})
 
 
-def save_result(run: Run, result: TrainingResult) -> None:
+def save_result(run: Run, result: TrainingResult, knowledge: Knowledge) -> None:
     """Write result.json and, if training is finished, the model in diffusers' layout with its facts and a card."""
     options, record = run.options, result.as_json()
     files.save_json(options.output_dir / outputs.RESULT, record)
@@ -197,6 +198,7 @@ def save_result(run: Run, result: TrainingResult) -> None:
     with model.averaged_weights(parts.unet, run.ema):
         half, base = options.save_precision == "fp16", options.pretrained_model_name_or_path
         model.save(parts, run.facts, options.output_dir, half, base)
+    save_knowledge(options.output_dir, knowledge)
     model.save_card(options.output_dir, options.model_name, run.facts, options.public(), record)
     print(f"saved {options.output_dir}")
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from riffusion.diffusion import encode, lora, model
 from riffusion.diffusion.batch import Batch
+from riffusion.diffusion.knowledge import Knowledge, knowledge_of, load_knowledge
 from riffusion.diffusion.loss import Objective
 from riffusion.pairs.dataset import dataset_target, held_out_split, read_pair_picture
 from riffusion.pairs.dataset_check import open_pairs
@@ -119,6 +120,13 @@ def model_facts(pairs: datasets.Dataset, options: TrainOptions) -> model.ModelFa
     name, revision = options.pretrained_model_name_or_path, options.revision
     base = model.load_facts(name, revision, options.cache_dir, options.model_config)
     return replace(base, target=dataset_target(pairs), params=params)
+
+
+def knowledge(pairs: datasets.Dataset, options: TrainOptions) -> Knowledge:
+    """What the model will have been trained on: the pairs, and what the model that we start from was."""
+    learnt = knowledge_of(pairs, list(pairs[options.edit_prompt_column]))
+    base = load_knowledge(options.pretrained_model_name_or_path, options.revision, options.cache_dir)
+    return learnt if base is None else learnt.with_more(base)
 
 
 def examples_per_step(options: TrainOptions, accelerator: Accelerator) -> int:

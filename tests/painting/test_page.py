@@ -8,6 +8,7 @@ import torch
 from conftest import RATE
 from test_results import record, result
 
+from riffusion.diffusion.knowledge import Knowledge
 from riffusion.painting import page, search_page, summary
 from riffusion.spectrogram import SpectrogramConverter
 
@@ -208,6 +209,17 @@ def test_figures_explain_themselves_and_tracks_are_as_loud_as_the_softest():
 def test_all_sounds_are_one_file_or_the_page_says_how(around, said):
     one = result(record())
     assert said in page.results_page([one], [], around)
+
+
+def test_the_page_says_what_the_model_was_trained_on_and_cannot_do():
+    one = result(record())
+    knowledge = Knowledge(12, 3, ("other", "vocals"), ("guitar", "vocals"), ("It has <no> words.",))
+    html = page.results_page([one], [], page.Surroundings(models={"a/model": knowledge}))
+    assert "<b>a/model</b> was trained on 12 pairs of 3 songs:" in html
+    assert "instruments that instructions named: guitar, vocals" in html
+    assert "<li>It has &lt;no&gt; words.</li>" in html
+    nothing_said = page.results_page([one], [], page.Surroundings())
+    assert 'class="model"' not in nothing_said
 
 
 def test_settings_are_shown_to_the_last_digit():
