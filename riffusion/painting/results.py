@@ -144,15 +144,22 @@ def write_overview(folder: Path, archive_bytes: int = 0) -> None:
     if found or searched:
         files.save_json(folder / RECORDS, [result.to_json() for result in found])
         sound_bytes = sum(path.stat().st_size for path in sound_files(folder, found))
-        archive = ARCHIVE if 0 < sound_bytes <= archive_bytes else None
-        if archive is not None:
-            write_archive(folder / archive, sound_files(folder, found))
-        else:
+        archive = archived(folder, found) if 0 < sound_bytes <= archive_bytes else None
+        if archive is None:
             (folder / ARCHIVE).unlink(missing_ok=True)
         levels = loudness_of(folder, found)
         address = SEARCH_PAGE if searched else None
         around = page.Surroundings(address, failures, levels, archive, sound_bytes, models_of(found))
         files.write_atomically(folder / PAGE, page.results_page(found, summary_rows(found), around))
+
+
+def archived(folder: Path, found: list[Result]) -> str | None:
+    """Write the file of all sounds; returns its name, or None where there is no room for it: the page is worth more."""
+    try:
+        write_archive(folder / ARCHIVE, sound_files(folder, found))
+    except UserError:
+        return None
+    return ARCHIVE
 
 
 def models_of(found: list[Result]) -> dict[str, Knowledge]:
