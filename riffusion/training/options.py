@@ -13,9 +13,9 @@ class TrainOptions:
 
     # model
     pretrained_model_name_or_path: str = "riffusion/riffusion-model-v1"
+    model_config: str | None = None  # folder with the settings of a model in one file; None: Stable Diffusion's
     revision: str | None = None  # None: the repository's main branch
     variant: str | None = None  # of the weight files, such as "fp16"
-    model_config: str | None = None  # folder with the settings of a model in one file; None: Stable Diffusion's
     cache_dir: Path | None = None  # of downloads; None: the Hub's own
     train_text_encoder: bool = False
     lora_rank: int | None = None  # None: train all weights
