@@ -204,7 +204,8 @@ def open_stdin(scratch: Path) -> Recording:
 def open_stems(path: Path, without_stem: str, scratch: Path) -> Recording:
     """The sum of a song's stems without one of them. Raises UserError if the song isn't in stems or lacks that one."""
     if path.is_file() and not stems.is_in_stems(path):
-        raise UserError(f"{path}: --without_stem needs a song in stems, {stems.STEM_MP4} or a folder of stems")
+        needed = f"--without_stem needs a song in stems, {stems.STEM_MP4} or a folder of stems"
+        raise UserError(f"{path}: {needed}; {stems.how_to_separate(path)}")
     return stems.open_backing(stems.Song(path.name, path), without_stem, scratch)
 
 

@@ -1,6 +1,7 @@
 """Songs as stems: finding them on disk, reading them, and cutting them into clips worth learning from."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -44,7 +45,7 @@ def song_at(path: Path) -> Song:
     """The song that a folder or a file in stems holds. Raises UserError if there is none."""
     reason = why_no_song(path) if path.exists() else "no such folder or file"
     if reason:
-        raise UserError(f"{path}: {reason}")
+        raise UserError(f"{path}: {reason}{f'; {how_to_separate(path)}' * is_plain_sound(path)}")
     return Song(names.readable(without_ending(path.absolute())), path)
 
 
@@ -58,6 +59,8 @@ def find_songs(root: Path) -> list[Song]:
 
 def list_songs(root: Path) -> tuple[list[Song], dict[str, str]]:
     """The songs that `find_songs` finds, and why each of the other entries was passed over, by its path in `root`."""
+    if is_plain_sound(root):
+        raise UserError(f"{root}: is no folder of songs in stems; {how_to_separate(root)}")
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
     subsets = [name for name in SUBSETS if (root / name).is_dir()]
@@ -77,7 +80,9 @@ def list_songs(root: Path) -> tuple[list[Song], dict[str, str]]:
                 name += "-2"  # other letters that are written the same
             titles[subset, name] = path
     if not titles:
-        raise UserError(f"{root}: contains no song, neither a *{STEM_MP4} file nor a folder of stems")
+        plain = next((path for path in map(root.joinpath, passed_over) if is_plain_sound(path)), None)
+        how = f"; {how_to_separate(plain)}" if plain is not None else ""
+        raise UserError(f"{root}: contains no song, neither a *{STEM_MP4} file nor a folder of stems{how}")
     return [Song(name, path, subset) for (subset, name), path in titles.items()], passed_over
 
 
@@ -95,6 +100,18 @@ def why_no_song(path: Path) -> str:
 def is_in_stems(path: Path) -> bool:
     """Whether a file's name says that it holds a song in stems."""
     return path.name.lower().endswith(STEMS_ENDINGS)
+
+
+def is_plain_sound(path: Path) -> bool:
+    """Whether a path is that of a sound file, by its ending, that isn't in stems."""
+    return path.suffix.lower() in SOUND_ENDINGS and path.is_file() and not is_in_stems(path)
+
+
+def how_to_separate(path: Path) -> str:
+    """How to make a song in stems of a plain sound file, in words: with Demucs, which writes a folder of stems."""
+    folder = Path("separated", "htdemucs", path.stem)
+    separate = f"demucs {shlex.quote(str(path))}"
+    return f"separate it into stems first, as with Demucs (pip install demucs; {separate}), and pass {folder}"
 
 
 def without_ending(path: Path) -> str:

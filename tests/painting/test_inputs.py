@@ -128,3 +128,10 @@ def test_a_file_without_sound_is_refused(tmp_path, content):
     audio.save_wav(tmp_path / "no-samples.wav", np.zeros((2, 0), np.int32), RATE)
     with pytest.raises(UserError, match="contains no samples"):
         read_song(tmp_path / "no-samples.wav", None, None, None, tmp_path)
+
+
+def test_a_plain_song_without_a_stem_is_told_how_it_is_separated(tmp_path):
+    audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
+    with pytest.raises(UserError, match="song.wav: --without_stem needs a song in stems") as error:
+        read_song(tmp_path / "song.wav", None, "vocals", None, tmp_path)
+    assert f"demucs {tmp_path}/song.wav), and pass separated/htdemucs/song" in str(error.value)

@@ -249,3 +249,18 @@ def test_a_backing_is_summed_block_by_block_at_the_stems_rate(tmp_path, monkeypa
 def make(folder):
     folder.mkdir()
     return folder
+
+
+def test_a_plain_song_is_told_how_it_is_separated(tmp_path):
+    song = tmp_path / "My Song.mp3"
+    song.write_bytes(b"")
+    told = f"(pip install demucs; demucs '{song}'), and pass separated/htdemucs/My Song"
+    for look, path in ((stems.song_at, song), (stems.find_songs, song), (stems.find_songs, tmp_path)):
+        with pytest.raises(UserError) as error:
+            look(path)
+        assert str(error.value).startswith(f"{path}: ") and str(error.value).endswith(told)
+    (tmp_path / "notes.txt").write_text("no sound")
+    with pytest.raises(UserError, match="notes.txt: no song in stems$"):
+        stems.song_at(tmp_path / "notes.txt")
+    separated = write_song(tmp_path / "separated" / "htdemucs" / "My Song", seconds=0.1)
+    assert set(stems.stem_files(stems.song_at(separated))) == {"bass", "drums", "other", "vocals"}
