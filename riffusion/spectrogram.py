@@ -1,6 +1,7 @@
 """Waveform to mel amplitudes and back, with Riffusion V1's settings (github.com/riffusion/riffusion-hobby)."""
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -56,6 +57,36 @@ def band_spacing(params: SpectrogramParams, frequency: np.ndarray) -> np.ndarray
     return (700 + frequency) * np.log(10) / 2595 * (high - low) / (params.num_frequencies + 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """What leads from mel amplitudes back to the `bins` of `SpectrogramConverter.stft`; sparse but for the last two."""
+
+    bins: int
+    band_filters: Tensor  # (num_frequencies, bins): the mel filters there
+    spreading: Tensor  # (bins, num_frequencies), each row adding up to 1
+    inverse: Tensor  # (low bins, num_frequencies): the least-squares one, where bands tell bins apart
+    wide_share: Tensor  # (bins, 1): 0 there, 1 where bands are much wider than bins
+
+
+def inversion_of(params: SpectrogramParams, device: torch.device) -> Inversion:
+    """The way back from mel amplitudes for signals at these params' rate."""
+    filters = torch.from_numpy(at_unpadded_bins(mel_filters(params), params))
+    bins = int(filters.any(dim=0).nonzero().max()) + 1
+    filters = filters[:, :bins]
+    bin_width = params.sample_rate / params.win_length
+    spacing = band_spacing(params, bin_width * np.arange(bins)) / bin_width
+    low, high = WIDE_BANDS
+    wide = np.clip((spacing - low) / (high - low), 0, 1).astype(np.float32)
+    inverse = at_unpadded_bins(mel_inverse(params).T, params).T[: np.count_nonzero(wide < 1)]
+    return Inversion(
+        bins=bins,
+        band_filters=(filters * (params.n_fft / params.win_length)).to_sparse().to(device),
+        spreading=(filters / filters.sum(dim=0).clamp(min=1e-9)).T.to_sparse().to(device),
+        inverse=torch.from_numpy(inverse).to(device),
+        wide_share=torch.from_numpy(wide)[:, None].to(device),
+    )
+
+
 class SpectrogramConverter:
     """Waveform to mel amplitudes and back. Waveforms are float32 in [-1, 1], shaped (..., samples)."""
 
@@ -68,23 +99,16 @@ class SpectrogramConverter:
         filters = torch.from_numpy(mel_filters(self.analysis))
         self.top_bin = int(filters.any(dim=0).nonzero().max()) + 1  # no band hears anything above
         self.filters = filters[:, : self.top_bin].to_sparse().to(self.device)  # 0.2 % of the entries are not zero
-        self._prepare_inversion()
 
-    def _prepare_inversion(self) -> None:
-        """What leads back from mel amplitudes to the bins of `stft`."""
-        q = self.analysis
-        filters = torch.from_numpy(at_unpadded_bins(mel_filters(q), q))
-        self.bins = int(filters.any(dim=0).nonzero().max()) + 1
-        filters = filters[:, : self.bins]
-        self.band_filters = (filters * (q.n_fft / q.win_length)).to_sparse().to(self.device)
-        self.spreading = (filters / filters.sum(dim=0).clamp(min=1e-9)).T.to_sparse().to(self.device)
-        inverse = at_unpadded_bins(mel_inverse(q).T, q).T[: self.bins]
-        bin_width = q.sample_rate / q.win_length
-        spacing = band_spacing(q, bin_width * np.arange(self.bins)) / bin_width
-        low, high = WIDE_BANDS
-        wide = np.clip((spacing - low) / (high - low), 0, 1).astype(np.float32)
-        self.wide_share = torch.from_numpy(wide)[:, None].to(self.device)
-        self.inverse = torch.from_numpy(inverse[: np.count_nonzero(wide < 1)]).to(self.device)
+    @functools.cached_property
+    def inversion(self) -> "Inversion":
+        """What leads back from mel amplitudes, which pictures alone don't need."""
+        return inversion_of(self.analysis, self.device)
+
+    @property
+    def bins(self) -> int:
+        """Bins of `stft`: as far up as bands hear."""
+        return self.inversion.bins
 
     def to_analysis_rate(self, waveform: Tensor) -> Tensor:
         """A waveform (channels, samples) at the analysis rate, on this device.
@@ -139,23 +163,21 @@ class SpectrogramConverter:
         at_once = CPU_BLOCK_FRAMES if self.device.type == "cpu" else GPU_BLOCK_FRAMES
         for block in frames.split(at_once, dim=1):
             spectrum = torch.view_as_real(torch.fft.rfft(block * self.window, n=q.n_fft)[..., : self.top_bin])
-            if mixes is not None:
-                spectrum = torch.tensordot(mixes.to(spectrum), spectrum, dims=1)
-            magnitude = torch.sqrt(spectrum[..., 0] ** 2 + spectrum[..., 1] ** 2)  # several times as fast as abs
+            magnitude = magnitudes(spectrum, mixes)
             mel = torch.sparse.mm(self.filters, magnitude.flatten(0, 1).T)
             blocks.append(mel.unflatten(1, magnitude.shape[:2]))
         return torch.cat(blocks, dim=-1).transpose(0, 1)
 
     def spread_to_bins(self, values: Tensor) -> Tensor:
         """One value per mel band, such as a gain, to the bins of `stft`, interpolated between bands."""
-        return _product(self.spreading, values)
+        return _product(self.inversion.spreading, values)
 
     def magnitude_from_mel_amplitudes(self, mel: Tensor) -> Tensor:
         """Least-squares magnitude, not negative: (channels, num_frequencies, frames) -> (channels, bins, frames).
 
         Only low bins have one, where bands are closer than bins; above it is zero, and `fit_magnitude` has to say.
         """
-        low = _product(self.inverse, mel.to(self.device)).clamp(min=0)
+        low = _product(self.inversion.inverse, mel.to(self.device)).clamp(min=0)
         return torch.nn.functional.pad(low, (0, 0, 0, self.bins - low.shape[1]))
 
     def fit_magnitude(self, magnitude: Tensor, mel: Tensor, least_squares: Tensor) -> Tensor:
@@ -165,15 +187,35 @@ class SpectrogramConverter:
         are together: `magnitude` is scaled to that, by the multiplicative rule of non-negative matrix factorisation
         (Lee and Seung 1999) with the mel filters as its basis.
         """
-        loudness = _product(self.band_filters, magnitude)
+        loudness = _product(self.inversion.band_filters, magnitude)
         floor = max(1e-6 * float(mel.max()), 1e-12)
         scaled = magnitude * self.spread_to_bins(mel / loudness.clamp(min=floor))
-        return torch.lerp(least_squares, scaled, self.wide_share)
+        return torch.lerp(least_squares, scaled, self.inversion.wide_share)
 
 
 def fit_length(waveform: Tensor, samples: int) -> Tensor:
     """A waveform (channels, samples) cut, or padded with silence, at its end: resampling rounds lengths."""
     return torch.nn.functional.pad(waveform, (0, samples - waveform.shape[-1]))
+
+
+def magnitudes(spectrum: Tensor, mixes: Tensor | None) -> Tensor:
+    """Magnitudes of weighted sums of channels, each on its own, so that it stays in a CPU's cache.
+
+    (channels, frames, bins, 2) by weights (sums, channels) -> (sums, frames, bins); without weights, of the channels.
+    """
+    weights = torch.eye(len(spectrum)) if mixes is None else mixes
+    found = spectrum.new_empty((len(weights), *spectrum.shape[1:-1]))
+    for row, out in zip(weights.tolist(), found, strict=True):
+        squares = weighted_sum(spectrum, row).square()
+        torch.add(squares[..., 0], squares[..., 1], out=out).sqrt_()  # several times as fast as abs
+    return found
+
+
+def weighted_sum(channels: Tensor, weights: list[float]) -> Tensor:
+    """The sum of channels (channels, ...) by their weights, most of which are 0 or 1."""
+    heard = [(channel, weight) for channel, weight in zip(channels, weights, strict=True) if weight]
+    parts = [channel if weight == 1 else weight * channel for channel, weight in heard]
+    return functools.reduce(torch.add, parts) if parts else torch.zeros_like(channels[0])
 
 
 def _product(matrix: Tensor, values: Tensor) -> Tensor:

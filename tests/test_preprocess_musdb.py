@@ -527,8 +527,11 @@ def test_another_run_in_the_folder_is_refused_and_harms_nothing(songs, tmp_path)
 
 
 def test_what_is_too_large_for_the_disk_is_one_songs_failure(tmp_path, capsys):
-    write_song(tmp_path / "songs" / "short", seconds=0.7)
-    write_song(tmp_path / "songs" / "long", seconds=3.0)
+    for name, seconds in (("short", 0.8), ("long", 3.0)):
+        (tmp_path / "songs" / name).mkdir(parents=True)
+        for stem, frequency in (("guitar", 330.0), ("piano", 82.4), ("organ", 220.0)):
+            path = tmp_path / "songs" / name / f"{stem}.wav"
+            audio.save_wav(path, tone(frequency, seconds), 48000)  # is written again at 44.1 kHz
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))  # a mono song of 1.1 s still fits
     try:

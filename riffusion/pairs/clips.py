@@ -1,8 +1,9 @@
 """Clips cut from a song's stems: what sounds in them, how loud, and what is heard in each stem."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,26 @@ SILENT_POWER = 1e-8  # a clip whose loudest stem is under -80 dBFS is silent
 BLOCK_SAMPLES = 256
 
 
+class ReadStems(Mapping[str, np.ndarray]):
+    """A clip's stems by name, float32 (samples,), each read when it is first asked for: many clips are given up."""
+
+    def __init__(self, names: Iterable[str], read: Callable[[str], np.ndarray]):
+        self.signals: dict[str, np.ndarray | None] = dict.fromkeys(names)
+        self.read = read
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        signal = self.signals[name]
+        if signal is None:
+            signal = self.signals[name] = self.read(name)
+        return signal
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.signals)
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+
 @dataclass(frozen=True)
 class Clip:
     """One clip at one pitch: float32 (samples,) of every stem, and their mean powers in the whole song."""
@@ -26,7 +47,7 @@ class Clip:
     start_seconds: float  # in the song as it was
     semitones: int
     sample_rate: int
-    stems: dict[str, np.ndarray]
+    stems: Mapping[str, np.ndarray]
     song_powers: dict[str, float]
 
     @functools.cached_property
@@ -54,6 +75,12 @@ class Clip:
         loudest = max(powers.values())
         return frozenset(name for name in powers if loudest > SILENT_POWER and powers[name] >= SOUNDING * loudest)
 
+    def may_be_loud(self, names: Stems, min_power_prop: float) -> bool:
+        """Whether any of some stems may be among the `loud` ones, which takes no other stem to tell."""
+        signals = ((self.stems[name], self.song_powers[name]) for name in names)
+        least = 0.99 * min_power_prop  # which forgives float32
+        return any(np.vdot(signal, signal) >= least * power * len(signal) for signal, power in signals)
+
     def loud(self, min_power_prop: float) -> Stems:
         """The stems whose power here is at least `min_power_prop` of their power in the whole song."""
         return frozenset(name for name in self.stems if self.power([name]) >= min_power_prop * self.song_powers[name])
@@ -68,14 +95,14 @@ class Clip:
         silence = np.zeros(len(next(iter(self.stems.values()))), dtype=np.float32)
         return sum((self.stems[name] for name in sorted(names)), start=silence)
 
-    def features(self, edit: Edit, backing: Stems, mel: np.ndarray) -> Features:
+    def features(self, edit: Edit, backing: Stems, mel: np.ndarray | None) -> Features:
         """What is heard in an edit's stem: pitch and notes of vocals, onsets of all others.
 
-        `mel` are the stem's mel amplitudes (bands, frames).
+        `mel` are the stem's mel amplitudes (bands, frames), which vocals don't need.
         """
         if edit.stem == "vocals":
             heard = self.vocal_features
-        elif edit.stem:
+        elif edit.stem and mel is not None:
             seconds = len(self.stems[edit.stem]) / self.sample_rate
             heard = measure_onsets(mel, seconds / (mel.shape[1] - 1))
         else:
@@ -95,13 +122,14 @@ def clip_starts(samples: int, clip_samples: int, overlap: float = 0.0) -> range:
 
 def cut_clips(song: MonoStems, params: SpectrogramParams, overlap: float, semitones: int) -> Iterator[Clip]:
     """All clips of a song that is played 2 ** (semitones / 12) as fast."""
-    original_samples = round(params.clip_samples * 2 ** (semitones / 12))  # that a clip is made from
+    samples = params.clip_samples
+    original_samples = round(samples * 2 ** (semitones / 12))  # that a clip is made from
     for number, start in enumerate(clip_starts(song.samples, original_samples, overlap)):
         yield Clip(
             number,
             start / song.sample_rate,
             semitones,
             song.sample_rate,
-            {name: song.read_shifted(name, start, params.clip_samples, semitones) for name in song.files},
+            ReadStems(song.files, partial(song.read_shifted, start=start, samples=samples, semitones=semitones)),
             song.powers,
         )

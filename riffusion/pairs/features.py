@@ -37,7 +37,7 @@ CHECKED_LABELS = {
 
 @dataclass(frozen=True)
 class Features:
-    """What was measured of a stem in a clip; 0 where there is no pitch or no note.
+    """What was measured of a stem in a clip; 0 where there is no pitch or no note, or the instruction was fixed before.
 
     `events_per_second` counts notes of a voice and onsets of everything else.
     """

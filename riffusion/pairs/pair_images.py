@@ -1,7 +1,7 @@
 """A backing and the edits asked of it, drawn on one scale."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ MAX_NAME_BYTES = 200  # of the stems in an image's name; most file systems allow
 class ClipImages:
     """Images of one clip: of a backing, and of what each edit of it asks for, by the stems that they show.
 
-    `edited` are the stems in each edit's image. `mels` (bands, frames) also hold what each edit paints, alone. All
+    `edited` are the stems in each edit's image. `mels` (bands, frames) also hold what measured edits paint, alone. All
     signals were multiplied by `gain`, so that none clips; `max_value` is black in every image.
     """
 
@@ -40,10 +40,11 @@ class ClipImages:
         """Share of the backing's pixels that an edit changes; of a stem drawn alone, if it came on top or went away."""
         if not edit.stem:
             return 0.0
-        before, after = self.mels[self.backing], self.mels[self.edited[edit]]
+        pixels = np.asarray(self.images[self.edited[edit]])
         if self.edited[edit] == edit.painted():
-            after = np.maximum(edit.task.apply(before, after), 0)
-        pixels = pixels_from_mel(after, self.max_value, self.params.power_for_image)
+            before, after = self.mels[self.backing], self.mels[self.edited[edit]]
+            result = np.maximum(edit.task.apply(before, after), 0)
+            pixels = pixels_from_mel(result, self.max_value, self.params.power_for_image)
         return changed_share(np.asarray(self.images[self.backing]), pixels)
 
     def save(self, edit: Edit, prefix: Path, with_wav: bool) -> ImageFiles:
@@ -74,17 +75,26 @@ def _file_name(mix: Stems) -> str:
 
 
 def draw_images(
-    clip: Clip, plan: list[tuple[Stems, list[Edit]]], target: str, converter: SpectrogramConverter
+    clip: Clip,
+    plan: list[tuple[Stems, list[Edit]]],
+    target: str,
+    converter: SpectrogramConverter,
+    measured: Collection[Edit] | None = None,
 ) -> Iterator[ClipImages]:
-    """Draw each backing with its edits: for target "stem" what comes or goes, alone, else the whole result."""
+    """Draw each backing with its edits: for target "stem" what comes or goes, alone, else the whole result.
+
+    Of the edits that are `measured` (None: of all) the stem is transformed alone, too.
+    """
     asked = [
         (backing, {edit: edit.painted() if target == "stem" else edit.result(backing) for edit in edits})
         for backing, edits in plan
     ]
     backings = [backing for backing, _ in asked]
     edited = [mix for _, mixes in asked for mix in mixes.values()]
-    painted = [edit.painted() for _, mixes in asked for edit in mixes]
-    mels = mels_of_mixes(clip, backings + edited + painted, converter)
+    painted = {edit: edit.painted() for _, mixes in asked for edit in mixes}
+    seen = {painted[edit] for edit in painted if measured is None or edit in measured}
+    unseen = set(painted.values()).difference(seen, backings, edited)
+    mels = mels_of_mixes(clip, [*backings, *edited, *painted.values()], converter, unseen)
     for backing, mixes in asked:
         yield _on_one_scale(clip, backing, mixes, mels, converter.params)
 
@@ -95,14 +105,17 @@ def _on_one_scale(
     """The images of a backing and its edits, with one gain and one maximum for all of them."""
     sums = {backing | edit.painted() for edit in edited}
     gain = 1 / max(1.0, *(float(np.abs(clip.mix(names)).max()) for names in sums))
-    shown = {mix: gain * mels[mix] for mix in (backing, *edited.values(), *(edit.painted() for edit in edited))}
+    drawn = (backing, *edited.values(), *(edit.painted() for edit in edited))
+    shown = {mix: gain * mels[mix] for mix in drawn if mix in mels}
     max_value = shared_max_value(shown[backing], np.stack([shown[mix] for mix in edited.values()]))
     images = {mix: image_from_spectrogram(shown[mix][None], params, max_value) for mix in (backing, *edited.values())}
     return ClipImages(clip, backing, edited, shown, images, params, gain, max_value)
 
 
-def mels_of_mixes(clip: Clip, mixes: list[Stems], converter: SpectrogramConverter) -> dict[Stems, np.ndarray]:
-    """Mel amplitudes (bands, frames) of several mixes, zeros for the one of no stems.
+def mels_of_mixes(
+    clip: Clip, mixes: list[Stems], converter: SpectrogramConverter, unseen: Collection[Stems] = ()
+) -> dict[Stems, np.ndarray]:
+    """Mel amplitudes (bands, frames) of several mixes but for `unseen` ones, zeros for the one of no stems.
 
     Spectra add up, so the stems that are in the same mixes are summed first, and each such group is transformed once;
     only where there are more groups than mixes, and many of them, the mixes are.
@@ -111,7 +124,9 @@ def mels_of_mixes(clip: Clip, mixes: list[Stems], converter: SpectrogramConverte
     if not audible:
         return {}
     groups = groups_of_stems(clip, audible)
-    if len(audible) <= len(groups) > FEW_STEMS:
+    are_many = len(audible) <= len(groups) > FEW_STEMS
+    audible = [mix for mix in audible if mix not in unseen]
+    if are_many:
         waveforms, weights = [clip.mix(mix) for mix in audible], None
     else:
         waveforms = [clip.mix(stems) for stems in groups.values()]

@@ -1,5 +1,6 @@
 """Pairs made of a song in stems: its clips, what each is asked, the images and the instructions."""
 
+import functools
 import itertools
 import math
 import random
@@ -76,6 +77,7 @@ def pairs_of(song: stems.Song, options: PairOptions, labels: SongLabels) -> Iter
         yield from make_pairs(mixed_down, SongWork(song, labels, wanted, converter_of(options), options))
 
 
+@functools.lru_cache(maxsize=1)  # for all songs of a process
 def converter_of(options: PairOptions) -> SpectrogramConverter:
     """Riffusion's transforms for these options: the clip's length becomes a number of frames."""
     riffusion = SpectrogramParams(sample_rate=options.sample_rate)
@@ -110,7 +112,9 @@ def make_clip_pairs(clip: Clip, work: SongWork) -> Iterator[DrawnPair]:
     """Draw what one clip is asked, and its images on one scale per backing."""
     rng = random.Random(f"{work.options.seed} {work.song.name} {clip.number} {clip.semitones}")
     plan = plan_clip(clip, work, rng)
-    for number, images in enumerate(draw_images(clip, plan, work.options.target, work.converter)):
+    edits = {edit for _, edits in plan for edit in edits}
+    measured = {edit for edit in edits if edit.stem != "vocals" and not labels_for(edit, work).sentence}
+    for number, images in enumerate(draw_images(clip, plan, work.options.target, work.converter, measured)):
         name = f"clip{clip.number:03d}_pitch{clip.semitones:+d}_{number}"
         for edit, changed_share in visible_edits(images, work).items():
             yield make_pair(name, images, edit, changed_share, work, rng)
@@ -119,6 +123,9 @@ def make_clip_pairs(clip: Clip, work: SongWork) -> Iterator[DrawnPair]:
 def plan_clip(clip: Clip, work: SongWork, rng: random.Random) -> Plan:
     """Backings of a clip and the edits to ask of each, chosen by their levels."""
     options = work.options
+    if options.asks_for_stems and not clip.may_be_loud(work.wanted, options.min_power_prop):
+        work.not_kept["stems too quiet in a clip"] += len(work.wanted)
+        return []
     audible = clip.audible()
     paintable = work.wanted & audible & clip.loud(options.min_power_prop)
     work.not_kept["stems too quiet in a clip"] += len(work.wanted - paintable)
@@ -176,8 +183,12 @@ def make_pair(
 ) -> DrawnPair:
     """One pair with an instruction that is drawn for it."""
     clip, backing, options = images.clip, images.backing, work.options
-    features = clip.features(edit, backing, images.mels[edit.painted()])
-    text = write_instruction(edit, backing, labels_for(edit, work), features, rng, options.say_prob)
+    labels = labels_for(edit, work)
+    if labels.sentence:  # it won't change with what is heard
+        features = Features(level_db=clip.level_db(edit, backing))
+    else:
+        features = clip.features(edit, backing, images.mels.get(edit.painted()))
+    text = write_instruction(edit, backing, labels, features, rng, options.say_prob)
     start_seconds = round(clip.start_seconds, 6)
     source = Source(work.song.name, clip.number, start_seconds, clip.semitones, ", ".join(sorted(backing)))
     scale = Scale(options.target, images.gain, images.max_value, changed_share)

@@ -4,17 +4,19 @@ import json
 import shlex
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
 
 import numpy as np
+import scipy.fft
 import soxr
 
 from riffusion import audio
 from riffusion.audio import FORMATS, mono_blocks, resample
-from riffusion.recordings.downmix import Downmix, Survey
+from riffusion.recordings.downmix import Downmix, Survey, mean_of_channels
 from riffusion.recordings.ffmpeg import binaries, put_ffmpeg_on_path
 from riffusion.recordings.recording import Recording, open_recording, open_recordings, open_sound, working_folder
 from riffusion.util import names
@@ -242,7 +244,10 @@ def is_sum(number: int, others: list[int], products: np.ndarray, least: int) -> 
 
 @dataclass(frozen=True)
 class MonoStems:
-    """A song's stems mixed down to one channel, as float wav files to read clips from."""
+    """A song's stems mixed down to one channel, and the files to read clips from.
+
+    These are wav files with one channel, or with several whose mean it is.
+    """
 
     files: dict[str, Path]
     powers: dict[str, float]  # mean square of each
@@ -255,8 +260,9 @@ class MonoStems:
         first = max(start, 0)
         with open_sound(self.files[name]) as file:
             file.seek(min(first, file.frames))
-            audio = file.read(max(0, start + samples - first), dtype="float32")
-        return np.pad(audio, (first - start, samples - (first - start) - len(audio)))
+            channels = file.read(max(0, start + samples - first), dtype="float32", always_2d=True).T
+        audio = mean_of_channels(channels, self.sample_rate)
+        return audio if len(audio) == samples else np.pad(audio, (first - start, start + samples - first - len(audio)))
 
     def read_shifted(self, name: str, start: int, samples: int, semitones: int) -> np.ndarray:
         """Float32 (samples,) played 2 ** (semitones / 12) as fast; `start` counts samples of the song as it was.
@@ -272,47 +278,71 @@ class MonoStems:
 
 
 def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
-    """Decode all stems of a song into mono wav files in `folder`, block by block: memory stays flat.
+    """Look through all stems of a song, block by block, and decode into `folder` what isn't quick to read as it is.
 
-    A stem whose channels cancel, or which is lifted by an offset, is decoded again, by its own `Downmix`. Raises
-    UserError naming the song's file and what is wrong.
+    Memory stays flat. Raises UserError naming the song's file and what is wrong.
     """
-    files: dict[str, Path] = {}
-    downmixes, energies, lengths = {}, {}, {}
+    mono: list[tuple[str, MonoStem]] = []
     for name, recording in open_stems(song, folder):
-        files[name] = folder / f"{len(files)}.wav"  # a stem's own name may be too long, or none for a file
-        survey = Survey()
-        blocks = mono_blocks(recording, sample_rate, mix=survey.mix)
-        needed = 4 * recording.samples * sample_rate // recording.rate
-        energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate, needed)
-        downmixes[name] = survey.finish(recording.path)
-        if downmixes[name].cancels or downmixes[name].lifted:
-            blocks = audio.mixed_blocks(recording, sample_rate, downmixes[name])
-            energies[name], lengths[name] = write_mono(files[name], blocks, sample_rate, needed)
-        recording.release()
-    longest = max(lengths.values())
+        path = folder / f"{len(mono)}.wav"  # a stem's own name may be too long, or none for a file
+        mono.append((name, mix_down_stem(recording, sample_rate, path)))
+    longest = max(stem.samples for _, stem in mono)
     if longest == 0:
         raise UserError(f"{song.path}: contains no samples")
     return MonoStems(
-        files, {name: energy / longest for name, energy in energies.items()}, sample_rate, longest, downmixes
+        {name: stem.file for name, stem in mono},
+        {name: stem.energy / longest for name, stem in mono},
+        sample_rate,
+        longest,
+        {name: stem.downmix for name, stem in mono},
     )
 
 
-def write_mono(path: Path, blocks: Iterator[np.ndarray], sample_rate: int, needed: int) -> tuple[float, int]:
-    """Write blocks (samples,) as a wav file of floats; returns the sum of their squares, and how many they are.
+@dataclass
+class MonoStem:
+    """One of `MonoStems`; `energy` is the sum of its squares."""
 
-    Raises UserError if there is no room for the bytes that are `needed`.
-    """
-    energy = 0.0
+    file: Path
+    downmix: Downmix
+    energy: float = 0.0
+    samples: int = 0
 
-    def measured() -> Iterator[np.ndarray]:
-        nonlocal energy
+    def count(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Blocks (samples,) as they are, counted."""
+        self.energy, self.samples = 0.0, 0
         for block in blocks:
-            energy += float(np.vdot(block, block))
+            self.energy += float(np.vdot(block, block))
+            self.samples += len(block)
             yield block
 
-    samples = audio.write_floats(path, measured(), sample_rate, needed=needed)
-    return energy, samples
+
+def mix_down_stem(recording: Recording, sample_rate: int, path: Path) -> MonoStem:
+    """A stem as one channel. It is read from the recording's own file wherever that gives the same samples at once.
+
+    Else it is written to `path`. One whose channels cancel, or which is lifted by an offset, is mixed down again, by
+    its own `Downmix`. Raises UserError if its samples can't be meant, or there is no room.
+    """
+    survey = Survey(scipy.fft.rfft)
+    stem = MonoStem(recording.file, Downmix())
+    blocks = stem.count(mono_blocks(recording, sample_rate, mix=survey.mix))
+    in_place = recording.rate == sample_rate and recording.is_quick_to_seek()
+    if in_place:
+        deque(blocks, maxlen=0)
+    else:
+        write_mono(path, blocks, sample_rate, recording)
+    stem.downmix = survey.finish(recording.path)
+    if stem.downmix.cancels or stem.downmix.lifted:
+        in_place = False
+        write_mono(path, stem.count(audio.mixed_blocks(recording, sample_rate, stem.downmix)), sample_rate, recording)
+    if not in_place:
+        stem.file = path
+        recording.release()
+    return stem
+
+
+def write_mono(path: Path, blocks: Iterator[np.ndarray], sample_rate: int, recording: Recording) -> None:
+    """Write the blocks (samples,) of a recording as a wav file of floats. Raises UserError if there is no room."""
+    audio.write_floats(path, blocks, sample_rate, needed=4 * recording.samples * sample_rate // recording.rate)
 
 
 def open_backing(song: Song, without: str, folder: Path) -> Recording:

@@ -40,8 +40,8 @@ Mix = Callable[[np.ndarray, int], np.ndarray]  # makes (samples,) of a block (ch
 
 def mean_of_channels(block: np.ndarray, rate: int) -> np.ndarray:
     """(channels, samples), of whatever rate, to (samples,)."""
-    if len(block) == 2:  # the same numbers, where numpy's mean goes through the channels of every sample
-        return (block[0] + block[1]) / 2
+    if len(block) <= 2:  # the same numbers, where numpy's mean goes through the channels of every sample
+        return (block[0] + block[1]) / 2 if len(block) == 2 else block[0]
     return block.mean(axis=0)
 
 

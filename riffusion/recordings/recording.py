@@ -65,6 +65,11 @@ class Recording:
             place = (self.samples - left) / self.rate
             raise UserError(f"{self.path}: cut short at {place:.2f} s of {self.samples / self.rate:.2f} s")
 
+    def is_quick_to_seek(self) -> bool:
+        """Whether any part of it is read at once: of a file of samples as they are."""
+        with open_sound(self.file) as sound:
+            return sound.format in UNCOMPRESSED
+
     def release(self) -> None:
         """Remove the file that it was decoded into; if the recording is read again, it is decoded again."""
         if self.file != self.source:

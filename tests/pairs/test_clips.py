@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import RATE, tone
 
-from riffusion.pairs.clips import Clip, clip_starts
+from riffusion.pairs.clips import Clip, ReadStems, clip_starts
 from riffusion.pairs.features import SILENCE_DB
 from riffusion.pairs.tasks import ADD, KEEP, REMOVE, Edit
 
@@ -52,3 +52,15 @@ def test_the_power_filter_keeps_loud_clips_and_drops_quiet_ones():
         part = Clip(0, 0.0, 0, RATE, {"vocals": stem * level / 0.2}, {"vocals": song_power})
         assert ("vocals" in part.loud(0.4)) == loud
         assert "vocals" in part.loud(0.0)
+
+
+def test_a_clip_whose_stem_is_quiet_is_given_up_before_the_others_are_read():
+    read: list[str] = []
+    stems = ReadStems(("vocals", "bass"), lambda name: read.append(name) or tone(220, 0.1, level=0.1)[0])
+    power = float(np.mean(stems["vocals"] ** 2))
+    for share, loud in ((2.0, False), (0.999, True)):
+        part = Clip(0, 0.0, 0, RATE, stems, {"vocals": power / 0.4 * share, "bass": power})
+        assert part.may_be_loud(frozenset({"vocals"}), 0.4) == loud
+    assert read == ["vocals"]
+    assert part.loud(0.4) == {"vocals", "bass"}
+    assert read == ["vocals", "bass"]

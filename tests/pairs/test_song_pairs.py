@@ -1,4 +1,4 @@
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from PIL import Image
 
 import preprocess_musdb
 from riffusion import pairs
+from riffusion.pairs.features import Features
 from riffusion.pairs.pair import read_records
 from riffusion.pairs.tasks import ADD
 from riffusion.util.errors import UserError
@@ -55,3 +56,13 @@ def test_what_is_no_song_is_refused(tmp_path):
             list(pairs.make(tmp_path / name, OPTIONS))
     with pytest.raises(UserError, match="vocals silent throughout"):
         list(pairs.make(tmp_path / "silent", pairs.PairOptions(stems=("vocals",), clip_seconds=0.63)))
+
+
+def test_for_a_fixed_sentence_only_the_level_is_measured(tmp_path):
+    song, fixed = write_song(tmp_path / "song", seconds=1.5), replace(OPTIONS, sentence_per_song=True)
+    measured, unmeasured = (list(pairs.make(song, options)) for options in (OPTIONS, fixed))
+    assert [pair.features for pair in unmeasured] == [Features(pair.features.level_db) for pair in measured]
+    assert any(pair.features.events_per_second for pair in measured)
+    for pair, other in zip(measured, unmeasured, strict=True):
+        assert (pair.edit, pair.scale, pair.name) == (other.edit, other.scale, other.name)
+        assert (np.asarray(pair.edited) == np.asarray(other.edited)).all()

@@ -4,6 +4,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import RATE, tone, write_song
 from whole_songs import load_stems, sum_stems
 
@@ -205,7 +206,20 @@ def test_the_streams_of_a_file_are_its_stems(tmp_path):
     for name, stream in stems.MUSDB_STEMS.items():
         expected = audio.load_audio(tmp_path / f"{stream}.wav")[0][0]
         assert (mono.read(name, 0, mono.samples) == expected).all()
-    assert sorted(path.name for path in (tmp_path / "mono").glob("*.wav")) == ["0.wav", "1.wav", "2.wav", "3.wav"]
+    assert set((tmp_path / "mono").rglob("*.wav")) == set(mono.files.values())  # decoded once, and read as they are
+    assert len(set(mono.files.values())) == 4
+
+
+def test_only_what_is_slow_to_read_is_written_again(tmp_path):
+    stereo = np.vstack([tone(330, 1.0), tone(220, 1.0)])
+    folder = write_song(tmp_path / "song", 1.0, drums=stereo, bass=np.vstack([stereo[0], -stereo[0]]))
+    audio.save_wav(folder / "other.wav", stereo, 48000)
+    soundfile.write(folder / "vocals.flac", stereo.T, RATE)
+    (folder / "vocals.wav").unlink()
+    song = stems.mix_down(stems.Song("song", folder), RATE, make(tmp_path / "mono"))
+    assert {name for name, file in song.files.items() if file.parent == folder} == {"drums"}
+    assert np.abs(song.read("drums", 10, 1000) - stereo.mean(axis=0)[10:1010]).max() < 1e-4
+    assert np.abs(song.read("vocals", 10, 1000) - stereo.mean(axis=0)[10:1010]).max() < 1e-4
 
 
 def test_a_damaged_stem_or_one_stream_alone_is_the_songs_failure(tmp_path):

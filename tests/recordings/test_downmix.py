@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.fft
 import soundfile
 from conftest import RATE, tone
 from whole_songs import sum_stems
@@ -19,6 +20,17 @@ def looked_through(samples: np.ndarray, rate: int = RATE) -> Downmix:
     for block in np.array_split(samples.astype(np.float32), 4, axis=1):
         survey.add(block, rate)
     return survey.finish(Path("song.wav"))
+
+
+def test_another_transform_says_the_same_of_real_music(excerpt):
+    stereo = np.concatenate([excerpt["drums"], excerpt["vocals"]])
+    surveys = [Survey(rfft) for rfft in (np.fft.rfft, scipy.fft.rfft)]
+    for survey in surveys:
+        survey.add(np.vstack([stereo[:3], -stereo[0]]), RATE)
+    ours, others = (survey.finish(Path("song.wav")) for survey in surveys)
+    assert ours.cancels and others.cancels
+    assert (ours.weights == others.weights).all() and ours.signs == others.signs
+    assert others.loudness == pytest.approx(ours.loudness, rel=1e-4)
 
 
 def mixed(samples: np.ndarray, tmp_path: Path, rate: int = RATE) -> np.ndarray:
