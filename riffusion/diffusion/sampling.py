@@ -19,6 +19,7 @@ from riffusion.diffusion.schedulers import DEFAULT_SCHEDULER, STOCHASTIC, make_s
 from riffusion.diffusion.windows import Canvas, triangular_window
 from riffusion.image import colours
 from riffusion.util.errors import UserError
+from riffusion.util.threads import core_count, side_by_side
 
 
 @dataclass(frozen=True)
@@ -174,24 +175,36 @@ class Denoiser:
     def _predict(
         self, noisy: Tensor, time: Tensor, conditions: Tensor, states: Tensor, branches: list[float]
     ) -> Tensor:
-        width, rescale = self.canvas.width, self.settings.guidance_rescale
-        places = [(row, start) for row in range(len(noisy)) for start in self.canvas.starts]
+        width, starts = self.canvas.width, self.canvas.starts
+        places = [(row, start) for row in range(len(noisy)) for start in starts]
         weight = torch.from_numpy(triangular_window(width)).to(noisy.device)  # (width,)
         sums, weights = torch.zeros_like(noisy), torch.zeros_like(noisy[:, 0, 0])  # (B, C, h, total), (B, total)
-        for first in range(0, len(places), self.batch_size):
-            batch = places[first : first + self.batch_size]
+
+        @torch.no_grad()
+        def predict_some(some: range) -> Tensor:
+            batch = [places[number] for number in some]
             windows = torch.stack([noisy[row, ..., start : start + width] for row, start in batch])  # (b, C, h, width)
             text = torch.stack([states[row] for row, _ in batch])  # (b, tokens, text width)
-            seen = conditions[first : first + len(batch)].to(noisy.device)  # (b, C, h, width)
-            predicted = guided_prediction(
-                self.pipeline.unet, windows, time, seen, (text, states[-1]), branches, rescale
-            )
-            for (row, start), window in zip(batch, predicted, strict=True):
+            seen = conditions[some.start : some.stop].to(noisy.device)  # (b, C, h, width)
+            texts, rescale = (text, states[-1]), self.settings.guidance_rescale
+            return guided_prediction(self.pipeline.unet, windows, time, seen, texts, branches, rescale)
+
+        cores = core_count(noisy.device)
+        count, batches = self.batches(len(places), cores)
+        for some, predicted in zip(batches, side_by_side(predict_some, batches, count, cores), strict=True):
+            for number, window in zip(some, predicted, strict=True):
+                row, start = places[number]
                 sums[row, ..., start : start + width] += weight * window
                 weights[row, start : start + width] += weight
             if self.progress is not None:
-                self.progress.update(len(batch))
+                self.progress.update(len(some))
         return sums / weights[:, None, None]
+
+    def batches(self, windows: int, cores: int) -> tuple[int, list[range]]:
+        """Batches of windows, and how many of these are predicted at once: together no more than `batch_size`."""
+        at_once = min(self.batch_size, windows)
+        size = -(-at_once // cores)
+        return -(-at_once // size), [range(first, min(first + size, windows)) for first in range(0, windows, size)]
 
     def shrink(self, windows: int) -> None:
         """Take less memory after it ran out with so many windows: half the batch, or if it is 1, sliced attention.

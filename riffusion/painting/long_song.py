@@ -22,6 +22,7 @@ from riffusion.image import mel_from_pixels, pixels_from_mel, shared_max_value
 from riffusion.pairs.tasks import Task
 from riffusion.phase import change_from_mix_images, stem_by_mask, stem_from_image
 from riffusion.spectrogram import SpectrogramConverter
+from riffusion.util.threads import ahead, core_count, side_by_side
 
 FADE_SECONDS = 0.03  # at both ends of what is painted, so that it neither begins nor ends with a click
 SILENT_BLOCK = 1 << 16  # samples
@@ -85,7 +86,7 @@ class TiledSong:
 
     def __init__(self, song: soundfile.SoundFile, painted: Region, painter: Painter):
         self.song, self.painted, self.painter = song, painted, painter
-        self.params = painter.converter.params
+        self.params, self.cores = painter.converter.params, core_count(painter.pipeline.device)
         self.region = painted.grown(self.params.clip_samples, song.frames)
         factor = latent_factor(painter.pipeline.vae)
         frames = (self.region.end - self.region.start) // self.params.hop_length + 1
@@ -108,7 +109,7 @@ class TiledSong:
         """
         yield from silence(self.region.start)
         place, rate = self.region.start, self.params.sample_rate
-        parts, windows = self.sound(latents, task), len(self.frames.starts)
+        parts, windows = ahead(self.sound(latents, task), self.cores), len(self.frames.starts)
         for part in tqdm(parts, total=windows, desc="sound", unit="clip", disable=self.painter.quiet):
             yield part * envelope(place, len(part), self.painted, rate)
             place += len(part)
@@ -125,21 +126,30 @@ class TiledSong:
     def encode(self) -> tuple[Tensor, np.ndarray]:
         """The windows' latents (windows, C, h, w), and the amplitude of black in every frame (frames,).
 
-        That blends from each window's own to the next's, so that what two windows share looks the same in both. A
-        window is encoded as soon as all that overlap it are known.
+        That blends from each window's own to the next's, so that what two windows share looks the same in both.
         """
-        width, conditions, blend = self.frames.width, [], LevelBlend(self.frames)
-        waiting: deque[tuple[int, np.ndarray]] = deque()  # first frames and mel amplitudes (1, bands, width)
+        blend, at_once = LevelBlend(self.frames), min(self.cores, len(self.frames.starts))
+        windows = self.levelled_windows(blend)
+        encoded = side_by_side(lambda window: self.encode_window(*window), windows, at_once, self.cores)
+        total, quiet = len(self.frames.starts), self.painter.quiet
+        conditions = list(tqdm(encoded, total=total, desc="encoding", unit="clip", disable=quiet))
+        return torch.cat(conditions), blend.levels()
+
+    def levelled_windows(self, blend: LevelBlend) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The windows' mel amplitudes (1, bands, width) and amplitudes of black (width,), which are blended meanwhile.
+
+        A window comes as soon as all that overlap it are known.
+        """
+        width = self.frames.width
+        waiting: deque[tuple[int, np.ndarray]] = deque()  # first frames and mel amplitudes
         followers = [*self.frames.starts[1:], self.frames.total]
-        starts = tqdm(self.frames.starts, desc="encoding", unit="clip", disable=self.painter.quiet)
-        for start, following in zip(starts, followers, strict=True):
+        for start, following in zip(self.frames.starts, followers, strict=True):
             mel = self.painter.converter.mel_amplitudes_from_waveform(self.waveform(start)).cpu().numpy()
             blend.add(start, shared_max_value(mel))
             waiting.append((start, mel))
             while waiting and waiting[0][0] + width <= following:
                 first, mel = waiting.popleft()
-                conditions.append(self.encode_window(mel, blend.levels(first, first + width)))
-        return torch.cat(conditions), blend.levels()
+                yield mel, blend.levels(first, first + width)
 
     def encode_window(self, mel: np.ndarray, max_values: np.ndarray) -> Tensor:
         """The latents (1, C, h, w) of mel amplitudes (1, bands, width), with the amplitude of black (width,)."""
@@ -161,31 +171,38 @@ class TiledSong:
         one's stem. `latents` are (C, h, columns).
         """
         before: tuple[Share, Tensor] | None = None  # the last window's, with all that is painted in it
-        for number, share in enumerate(self.shares()):
-            waveform = self.waveform(self.frames.starts[number])  # (1, samples)
+        shown = ahead((self.shown(number, latents) for number in range(len(self.frames.starts))), self.cores)
+        for start, share, mels in zip(self.frames.starts, self.shares(), shown, strict=True):
+            waveform = self.waveform(start)  # (1, samples)
             prior = None if before is None else before[1][:, before[0].overlap(share)]
-            column = self.columns.starts[number]
-            shown = latents[None, ..., column : column + self.columns.width]  # (1, C, h, w)
-            painted = self.painted_in(number, waveform, shown, prior, task)  # (1, samples)
+            painted = self.painted_in(waveform, mels, prior, task)  # (1, samples)
             before = share, painted
             part = painted[:, share.inside].numpy()
             if self.painter.target == "mix":
                 part = task.stem_of_change(waveform[:, share.inside].numpy(), part)
             yield np.pad(part[0], (0, share.end - share.start - part.shape[1]))  # less than a frame, after the last one
 
-    def painted_in(self, number: int, waveform: Tensor, latents: Tensor, prior: Tensor | None, task: Task) -> Tensor:
-        """What latents (1, C, h, w) paint in a window's waveform (1, samples): the stem, or the change of the mix.
+    def shown(self, number: int, latents: Tensor) -> list[Tensor]:
+        """What a window of latents (C, h, columns) shows as mel amplitudes (1, bands, width).
+
+        Of a mix, those of its input as the model sees it come first.
+        """
+        column, start = self.columns.starts[number], self.frames.starts[number]
+        edited = latents[None, ..., column : column + self.columns.width]  # (1, C, h, w)
+        pictures = [self.condition(number), edited] if self.painter.target == "mix" else [edited]
+        return [self.mel(picture, self.max_values[start : start + self.frames.width]) for picture in pictures]
+
+    def painted_in(self, waveform: Tensor, mels: list[Tensor], prior: Tensor | None, task: Task) -> Tensor:
+        """What is painted in a waveform (1, samples), from what its window shows: the stem, or the change of the mix.
 
         `prior` (1, fewer samples) is how it begins, as the window before has it.
         """
-        start, converter = self.frames.starts[number], self.painter.converter
-        max_values = self.max_values[start : start + self.frames.width]
-        edited = self.mel(latents, max_values)  # (1, bands, width)
+        converter = self.painter.converter
         if self.painter.target == "mix":
-            original = self.mel(self.condition(number), max_values)
+            original, edited = mels
             return change_from_mix_images(converter, waveform, original, edited, prior).cpu()
         stem_of = stem_by_mask if task.takes_from_input else stem_from_image
-        return stem_of(converter, waveform, edited, prior).cpu()
+        return stem_of(converter, waveform, mels[0], prior).cpu()
 
     def condition(self, number: int) -> Tensor:
         """The latents (1, C, h, w) of a window as it is, scaled as the model's own are."""

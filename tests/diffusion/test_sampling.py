@@ -17,12 +17,21 @@ SETTINGS = Settings(guidance_scale=3.0, image_guidance_scale=1.5, num_inference_
 
 
 @pytest.fixture
-def pipeline(tiny_base):
+def pipeline(tiny_base, cores):
     parts = model.load_parts(str(tiny_base))
     model.widen_conv_in(parts.unet, 4)
     torch.manual_seed(0)
     torch.nn.init.normal_(parts.unet.conv_in.weight, std=0.1)  # the condition counts
     return model.pipeline_from_parts(parts)
+
+
+@pytest.fixture
+def cores():
+    """One, whatever this machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def paint(pipeline, settings: Settings, names: tuple[str, ...] = ("a",), batch_size: int = 4, prompt: str = "a vocal"):
@@ -47,6 +56,17 @@ def test_branches_that_do_not_count_are_not_computed(pipeline, text, image, bran
     latents, rows = paint(pipeline, settings)
     assert rows == [branches * len(CANVAS.starts)] * settings.num_inference_steps
     assert latents == pytest.approx(three_branches(pipeline, settings), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "rows"), [(2, 4, [3, 6]), (2, 1, [3, 3, 3]), (4, 3, [3, 3, 3]), (2, 2, [3, 3, 3])]
+)
+def test_cores_share_the_windows_of_a_batch(pipeline, count, batch_size, rows):
+    wanted = paint(pipeline, SETTINGS)[0]
+    torch.set_num_threads(count)
+    latents, shared = paint(pipeline, SETTINGS, batch_size=batch_size)
+    assert sorted(shared) == sorted(rows * SETTINGS.num_inference_steps)
+    assert latents == pytest.approx(wanted, abs=1e-4)
 
 
 def test_guidance_counts_within_its_interval_alone(pipeline):
