@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from riffusion.spectrogram import SpectrogramConverter
+from riffusion.spectrogram import SpectrogramConverter, absolute
 
 STEM_ITERATIONS = 32
 MIX_ITERATIONS = 64  # a mix tells how the stem's phase lies to the input's: it takes longer to find, and pays
@@ -136,7 +136,7 @@ def fit_waveform(
     least_squares = converter.magnitude_from_mel_amplitudes(mel)  # (channels, bins, frames)
     previous = spectrum = start
     for iteration in range(iterations + 1):
-        magnitude = converter.fit_magnitude(spectrum.abs(), mel, least_squares)
+        magnitude = converter.fit_magnitude(absolute(spectrum), mel, least_squares)
         wanted = magnitude * torch.sgn(spectrum + MOMENTUM * (spectrum - previous))  # (channels, bins, frames)
         if known is not None:
             wanted = (wanted - known.spectrum) * known.audible

@@ -89,6 +89,19 @@ def test_low_magnitudes_of_real_music_come_back_from_mel_amplitudes(excerpt):
     assert errors[1] < 0.04 < errors[0] < 0.12
 
 
+@pytest.mark.parametrize("window_ms", [100, 45, 20])
+def test_the_inverse_of_the_stft_is_that_of_torch(window_ms):
+    params = SpectrogramParams(window_duration_ms=window_ms, max_frequency=12000)
+    converter = SpectrogramConverter(params)
+    spectrum = torch.randn(2, converter.bins, 60, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    q = converter.analysis
+    above = q.win_length // 2 + 1 - converter.bins
+    full = torch.nn.functional.pad(spectrum, (0, 0, 0, above))
+    for samples in (59 * q.hop_length, 50 * q.hop_length + 7):
+        wanted = torch.istft(full, q.win_length, q.hop_length, window=converter.window, length=samples)
+        assert converter.inverse_stft(spectrum, samples) == pytest.approx(wanted, abs=1e-5)
+
+
 def test_a_drawn_waveform_plays_back():
     converter = SpectrogramConverter()
     signal = tone(440.0, 1.0)
