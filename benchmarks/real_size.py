@@ -1,5 +1,9 @@
-"""A model of Stable Diffusion 1.5's size with random weights, and what a GPU could do at most: for the benchmarks."""
+"""A model of Stable Diffusion 1.5's size with random weights, and what a GPU could do at most: for the benchmarks.
 
+python benchmarks/real_size.py FOLDER
+"""
+
+import sys
 import time
 from pathlib import Path
 
@@ -8,6 +12,8 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from riffusion.diffusion import model
 
@@ -63,3 +69,7 @@ def matrix_rate() -> float:
         torch.cuda.synchronize()
         rates.append(2 * 8192**3 / (time.perf_counter() - started))
     return float(np.median(rates))
+
+
+if __name__ == "__main__":
+    real_size_model(Path(sys.argv[1]))

@@ -26,8 +26,12 @@ def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies in bfloat16 instead of emulating it, which is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     able = torch.cpu.get_capabilities()
-    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def warn_of_unusable_gpu(device: torch.device | None = None) -> None:

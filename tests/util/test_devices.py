@@ -11,10 +11,18 @@ CPU = torch.device("cpu")
     [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"avx512_bf16": False, "amx_bf16": True}, True)],
 )
 def test_bf16_is_chosen_where_the_processor_computes_in_it(monkeypatch, able, expected):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     assert devices.has_bf16(CPU) == expected
     assert devices.choose_dtype(CPU, None) == (torch.bfloat16 if expected else torch.float32)
     assert devices.choose_dtype(CPU, "fp16") == torch.float16
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_an_older_torch_is_asked_in_its_own_way(monkeypatch, able):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert devices.has_bf16(CPU) == able
 
 
 @pytest.fixture
