@@ -7,6 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,5 +16,6 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     from riffusion.util.distributed import PATIENCE
 
-    PartialState(backend="gloo", timeout=PATIENCE)  # the process group that the script then finds
+    on_cpu = not torch.cuda.is_available()
+    PartialState(cpu=on_cpu, backend="gloo", timeout=PATIENCE)  # the process group that the script then finds
     runpy.run_path(str(ROOT / "train_instruct_pix2pix.py"), run_name="__main__")
