@@ -37,6 +37,12 @@ class Painting:
         """What was measured of the stem."""
         return self.result.measured
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from riffusion.painting.notebook import painting_html
+
+        return painting_html(self.result, {"painted": self.painted, "stem": self.stem}, self.sample_rate)
+
 
 def paint_array(audio: np.ndarray, sample_rate: int, options: PaintOptions) -> Painting:
     """Paint into a recording, float (channels, samples) in [-1, 1] or (samples,), as the options say.

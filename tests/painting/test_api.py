@@ -1,4 +1,7 @@
+import base64
+import io
 import json
+import re
 import subprocess
 import sys
 
@@ -6,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, tone
+from PIL import Image
 
 import inference_instruct_pix2pix
 import riffusion
@@ -44,6 +48,20 @@ def test_one_channel_may_be_a_row_of_samples(tiny_models):
     assert row.painted.shape == row.stem.shape == (1, RATE)
     assert (row.painted == column.painted).all()
     assert np.abs(row.painted - row.stem - tone(220, 1.0)).max() <= 2**-23
+
+
+def test_a_notebook_shows_pictures_players_and_measurements(tiny_models):
+    song = np.concatenate([tone(220, 1.0), tone(330, 1.0)])
+    painting = riffusion.paint(song, RATE, "add <a> vocal", str(tiny_models["stem"]), seed=0, num_inference_steps=1)
+    html = painting._repr_html_()
+    assert "add &lt;a&gt; vocal" in html and ">edit performed</th>" in html
+    sounds = re.findall(r'src="data:audio/flac;base64,([^"]*)"', html)
+    for encoded, sound in zip(sounds, (painting.painted, painting.stem), strict=True):
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(encoded)))
+        assert (samples.shape, rate) == (song.T.shape, RATE)
+        assert np.abs(samples.T - sound).max() <= 2**-15
+    pictures = [Image.open(io.BytesIO(base64.b64decode(one))) for one in re.findall(r"image/png;base64,([^\"]*)", html)]
+    assert [picture.size for picture in pictures] == [(101, 512)] * 2
 
 
 def test_what_cannot_be_painted_into_is_one_clear_line(tiny_models):
