@@ -18,6 +18,7 @@ from riffusion.util import files
 from riffusion.util.disk_space import refusal
 from riffusion.util.distributed import ignore_sigterm
 from riffusion.util.errors import UserError
+from riffusion.util.threads import core_count, side_by_side
 
 SHARD_ROWS = 128  # the most that a killed run loses; a multiple of every batch size
 OPEN_SHARDS = 100  # at most: each holds a few of the 1024 files that a process may open by default
@@ -55,7 +56,6 @@ class Cache:
     accelerator: Accelerator
     workers: int = 0
 
-    @torch.no_grad()
     def rows(
         self,
         name: str,
@@ -68,7 +68,8 @@ class Cache:
         """The result of `encode` for each item, kept in float16. Items with the same key are encoded once.
 
         The rows are in a folder named by a fingerprint: other keys or weights of `module` make another one. The
-        processes share out the shards that are missing; after a killed run only those it hadn't finished are.
+        processes share out the shards that are missing; after a killed run only those it hadn't finished are. On a CPU
+        each core encodes a batch of its own.
 
         Raises UserError if a shard can't be written, or if the processes don't see each other's shards.
         """
@@ -80,7 +81,8 @@ class Cache:
         missing = missing[self.accelerator.process_index :: self.accelerator.num_processes]
         needed = np.concatenate([shards[shard] for shard in missing]).tolist() if missing else []
         loader = DataLoader(Subset(items, needed), batch_size, num_workers=self.workers, worker_init_fn=ignore_sigterm)
-        batches = map(encode, loader)
+        cores = core_count(self.accelerator.device)
+        batches = side_by_side(torch.no_grad()(encode), loader, cores, cores)
         quiet = not (needed and self.accelerator.is_local_main_process)
         with tqdm(total=len(needed), desc=f"caching {name}", unit="row", disable=quiet) as progress:
             for shard in missing:

@@ -25,7 +25,7 @@ from riffusion.training.cache import Cache
 from riffusion.training.examples import Source
 
 ORIGINALS, EDITS, CHANGES, TEXTS = CACHES = ("originals", "edits", "changes", "texts")  # begin names of cache folders
-PICTURES_AT_ONCE = {"cpu": 2, "cuda": 16}  # more is slower on a CPU, whose cache they leave
+PICTURES_AT_ONCE = {"cpu": 1, "cuda": 16}  # more is slower on a CPU, whose cache they leave
 TEXTS_AT_ONCE = 32
 
 
