@@ -1,6 +1,6 @@
 // One clock a sample. Its tracks run together and all but one are mute, so that switching between them takes no time and
 // keeps the place; every picture shows it. Where there are many tracks, only those run that have been listened to.
-const MOST_TOGETHER = 4, APART = 0.04, STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200];
+const MOST_TOGETHER = 4, APART = 0.04, ALIGN_MS = 500, STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200];
 const match = document.getElementById("match");
 const samples = [...document.querySelectorAll(".sample")].map(makeSample);
 let current = null;
@@ -11,7 +11,7 @@ function makeSample(box) {
   const [play, clockText] = [box.querySelector(".play"), box.querySelector(".clock")];
   const seconds = Number(box.dataset.seconds);
   const widest = Math.max(8, Math.ceil(4 * Number(box.dataset.columns || 0) / (views[0]?.clientWidth || 1)));
-  let clock = 0, chosen = Math.min(1, players.length - 1), running = false, zoom = 1;
+  let clock = 0, chosen = Math.min(1, players.length - 1), running = false, zoom = 1, aligned = 0;
   if (plots.length !== players.length) chosen = 0;  // a search's first player is its input
 
   const text = (time) => `${Math.floor(time / 60)}:${(time % 60).toFixed(1).padStart(4, "0")}`;
@@ -39,6 +39,10 @@ function makeSample(box) {
     const player = players[chosen];
     if (!player.seeking) clock = player.currentTime;
     if (player.ended || clock >= seconds) { clock = seconds; stop(); return; }
+    if (performance.now() > aligned + ALIGN_MS) {  // the mute ones, which nobody hears move
+      aligned = performance.now();
+      for (const other of players) if (other !== player && !other.paused && !other.seeking) run(other);
+    }
     show();
     requestAnimationFrame(follow);
   };

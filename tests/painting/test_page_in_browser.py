@@ -20,6 +20,13 @@ pytestmark = [
 SECONDS = 6.0
 VOLUMES = "[...document.querySelectorAll('#one audio')].map((player) => player.volume.toFixed(2)).join(' ')"
 PLACES = "[...document.querySelectorAll('#one audio')].map((player) => player.currentTime)"
+# where the track that is heard is just before and just after a key is pressed
+SWITCH = """(() => {
+    const heard = () => [...document.querySelectorAll('#one audio')].find((player) => player.volume > 0).currentTime;
+    const before = heard();
+    document.dispatchEvent(new KeyboardEvent("keydown", {key: "%s"}));
+    return [before, heard()];
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +67,13 @@ def test_tracks_switch_in_place_while_they_play_equally_loud(page):
     page.until(f"{is_playing('one')} && document.querySelector('#one audio').currentTime > 0.3")
     assert page.run(VOLUMES) == "0.00 0.50 0.00"  # the painted one is twice as loud as the softest
     for key, volumes in (("1", "1.00 0.00 0.00"), ("3", "0.00 0.00 1.00"), ("2", "0.00 0.50 0.00")):
-        before = page.run(PLACES)
-        page.press(key)
-        after = page.run(PLACES)
+        before, after = page.run(SWITCH % key)
         assert page.run(VOLUMES) == volumes
-        assert max(after) - min(after) < 0.2
-        assert 0 <= min(after) - min(before) < 0.5
+        assert after == pytest.approx(before, abs=0.1)
         assert page.run(is_playing("one"))
+        page.press("3")
+        assert page.run(VOLUMES) == "0.00 0.00 1.00"
+        page.press("2")
     page.run("document.getElementById('match').click()")
     assert page.run(VOLUMES) == "0.00 1.00 0.00"
     page.run("document.getElementById('match').click()")
@@ -144,3 +151,29 @@ def test_nothing_is_wider_than_the_page_on_a_phone_and_on_a_wall(page):
         page.open(page.folder / "index.html")
         assert page.run("document.documentElement.scrollWidth") == width
     page.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_cells_of_a_search_switch_at_the_same_place_and_only_what_was_heard_runs(page, tmp_path):
+    for text in (2, 5):
+        made = files.make_folder(tmp_path / f"text-{text}" / "song")
+        content = record() | {"seconds": SECONDS, "columns": 601}
+        content["settings"] |= {"guidance_scale": float(text)}
+        content["tracks"] = [{"name": n, "sound": f"{n}.wav", "picture": "p.png"} for n in ("input", "painted", "stem")]
+        for track in content["tracks"]:
+            audio.save_wav(made / track["sound"], tone(220, SECONDS), RATE)
+        save_png(Image.fromarray(np.full((64, 601), 200, np.uint8)), made / "p.png")
+        (made / RECORD).write_text(json.dumps(content))
+        results.write_overview(made.parent)
+    results.write_search(tmp_path)
+    page.open(tmp_path / results.SEARCH_PAGE)
+    running = "[...document.querySelectorAll('audio')].map((player) => Number(!player.paused)).join('')"
+    heard = "[...document.querySelectorAll('audio')].map((player) => Number(player.volume > 0)).join('')"
+    page.press(" ")
+    page.until("document.querySelector('audio').currentTime > 0.3")
+    assert page.run(running) == page.run(heard) == "10000"  # the input, and painted and stem of two cells
+    page.press("4")
+    page.until(f"{running} === '10010'")
+    assert page.run(heard) == "00010"
+    page.until("document.querySelectorAll('audio')[3].currentTime > 0.3")
+    places = page.run("[...document.querySelectorAll('audio')].map((player) => player.currentTime)")
+    assert places[3] == pytest.approx(places[0], abs=0.3)
