@@ -39,7 +39,7 @@ from riffusion.util.flags import (
     torch_device,
     utf8_text,
 )
-from riffusion.util.runtime import hide_library_progress, run_script
+from riffusion.util.runtime import quiet_libraries, run_script
 from riffusion.util.streams import require_pipes, write_to_stdout
 
 if TYPE_CHECKING:
@@ -204,6 +204,9 @@ def options_of(args: argparse.Namespace) -> PaintOptions:
 
 def main(args: argparse.Namespace) -> int:
     """Paint; returns the exit code."""
+    from riffusion.diffusion.lean_import import import_diffusers
+
+    import_diffusers(args.model_id)
     from riffusion.painting.measurements import Verdict
     from riffusion.painting.one_file import check_targets, write_targets
     from riffusion.painting.run import plan_run
@@ -215,7 +218,7 @@ def main(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if options.quiet:
-            hide_library_progress()
+            stack.enter_context(quiet_libraries())
         if options.is_piped:
             require_pipes(share.count)
             stack.enter_context(redirect_stdout(sys.stderr))

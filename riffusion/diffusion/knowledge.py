@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
-
-import datasets
+from typing import TYPE_CHECKING, Any
 
 from riffusion.diffusion.model import KNOWLEDGE_FILE, find_file
 from riffusion.pairs.instructions import OVER_WHAT_IS_THERE
@@ -15,6 +13,9 @@ from riffusion.pairs.lexicon import instrument, instruments, words
 from riffusion.pairs.task_words import clauses
 from riffusion.util import files
 from riffusion.util.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
 
 NOT_ASKED = frozenset({"no", "not", "never", "except", "minus"})  # what follows isn't to be painted
 
@@ -41,7 +42,7 @@ class Knowledge:
         return Knowledge(max(self.pairs, other.pairs), max(self.songs, other.songs), stems, instruments)
 
 
-def knowledge_of(pairs: datasets.Dataset, prompts: Iterable[str]) -> Knowledge:
+def knowledge_of(pairs: "datasets.Dataset", prompts: Iterable[str]) -> Knowledge:
     """What pairs teach, which have these instructions; songs and stems as far as they are told."""
     told = {name: sorted(filter(None, set(pairs[name]))) for name in ("song", "painted_stem") if name in pairs.features}
     named = {name for prompt in set(prompts) for name in instruments_in(prompt)}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from diffusers import (
@@ -16,7 +16,6 @@ from diffusers import (
     StableDiffusionInstructPix2PixPipeline,
     UNet2DConditionModel,
 )
-from diffusers.training_utils import EMAModel
 from huggingface_hub import ModelCardData, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
@@ -30,6 +29,9 @@ from riffusion.spectrogram import SpectrogramParams
 from riffusion.util import files, hub, tables
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusers.training_utils import EMAModel
 
 FACTS_FILE = "riffusion.json"  # beside model_index.json
 KNOWLEDGE_FILE = "knowledge.json"  # beside it: what the model was trained on
@@ -346,7 +348,7 @@ def widen_conv_in(unet: UNet2DConditionModel, condition_channels: int) -> None:
 
 
 @contextmanager
-def averaged_weights(unet: UNet2DConditionModel, average: EMAModel | None) -> Iterator[None]:
+def averaged_weights(unet: UNet2DConditionModel, average: "EMAModel | None") -> Iterator[None]:
     """The UNet with a moving average for weights, if there is one, and with its own again afterwards."""
     if average is None:
         yield

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
 import numpy as np
 import torch
 from PIL import Image
@@ -15,7 +15,6 @@ from torch import Tensor
 from riffusion.image import CHANGED_GREY, grey_levels, spectrogram_from_image
 from riffusion.painting.measurements import Measurements
 from riffusion.painting.metrics import StemAnalysis, analyse_stem
-from riffusion.pairs.dataset import dataset_target, undecoded
 from riffusion.pairs.instructions import asked_stem
 from riffusion.pairs.pair import PAIR_PICTURES
 from riffusion.pairs.picture_file import read_picture
@@ -30,6 +29,9 @@ from riffusion.phase import (
 from riffusion.spectrogram import SpectrogramConverter
 from riffusion.spectrogram_params import SpectrogramParams, max_value_from_exif
 from riffusion.util.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
 
 
 @dataclass
@@ -126,7 +128,7 @@ class Item:
 
 
 def read_items(
-    records: datasets.Dataset,
+    records: "datasets.Dataset",
     task: Task | None = None,
     numbers: Sequence[int] | None = None,
     prompts: Sequence[str] = (),
@@ -137,14 +139,16 @@ def read_items(
     record says what is done with the painted stem, or its instruction. Raises UserError if there is none, if one lacks
     something, or if their pictures aren't all of one size.
     """
+    from datasets import Image as Picture
+
+    from riffusion.pairs.dataset import dataset_target, undecoded
+
     if not len(records):
         raise UserError("the dataset has no samples")
     target = dataset_target(records)
     columns = [column for column in PAIR_PICTURES if column in records.column_names]
     pictures = {column: undecoded(records, column) for column in columns}
-    facts = records.remove_columns(
-        [name for name, kind in records.features.items() if isinstance(kind, datasets.Image)]
-    )
+    facts = records.remove_columns([name for name, kind in records.features.items() if isinstance(kind, Picture)])
     items: list[Item] = []
     for row, number in enumerate(range(len(records)) if numbers is None else numbers):
         name, record = f"sample-{number:03d}", facts[row] if facts.column_names else {}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import signal
 
 from riffusion.recordings.recording import open_sound
 
@@ -41,9 +40,9 @@ def loudness_db(path: Path, start: float = 0.0, end: float | None = None) -> flo
 def weighted_power(samples: np.ndarray, rate: int) -> float:
     """Mean power of samples (channels, samples) after K-weighting, added over the channels."""
     frequencies = np.fft.rfftfreq(samples.shape[1], 1 / rate)
-    weight = np.ones(len(frequencies))
+    weight, delays = np.ones(len(frequencies)), np.exp(-2j * np.pi * frequencies / FILTER_RATE)  # z^-1
     for zeros, poles in FILTERS:
-        weight *= np.abs(signal.freqz(zeros, poles, worN=frequencies, fs=FILTER_RATE)[1]) ** 2
+        weight *= np.abs(np.polyval(zeros[::-1], delays) / np.polyval(poles[::-1], delays)) ** 2
     spectrum = np.abs(np.fft.rfft(samples)) ** 2
     return float(2 * (spectrum * weight).sum() / samples.shape[1] ** 2)
 

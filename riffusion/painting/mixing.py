@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import minimum_filter1d
+from numpy.lib.stride_tricks import sliding_window_view
 
 from riffusion import audio
 from riffusion.pairs.tasks import Task
@@ -166,7 +166,7 @@ class Limiter:
         `needed` (cells,) are its own cells' gains; those of the two cells before and after it are beside them.
         """
         cells = np.concatenate([before, needed, after])
-        limits = np.maximum(minimum_filter1d(cells, 3, mode="nearest"), LIMITER_FLOOR)
+        limits = np.maximum(sliding_window_view(np.pad(cells, 1, mode="edge"), 3).min(axis=1), LIMITER_FLOOR)
         own = limits[len(before) :][: len(needed)]
         self.lowest = min(self.lowest, float(own.min()))
         self.cells_below += int(np.count_nonzero(own < 1))

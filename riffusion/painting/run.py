@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
 import torch
 from tqdm import tqdm
 
@@ -24,8 +24,6 @@ from riffusion.painting.options import PaintOptions
 from riffusion.painting.paint_items import paint_item_jobs
 from riffusion.painting.paint_song import paint_song
 from riffusion.painting.result import Result, read_result
-from riffusion.pairs.dataset import held_out_split, load_splits
-from riffusion.pairs.dataset_check import open_pairs
 from riffusion.pairs.pair import PAIR_PICTURES, PAIR_TEXTS
 from riffusion.pairs.tasks import task_named
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
@@ -33,6 +31,9 @@ from riffusion.util.devices import choose_dtype
 from riffusion.util.disk_space import writing
 from riffusion.util.distributed import Share
 from riffusion.util.errors import UserError, own_failure
+
+if TYPE_CHECKING:
+    import datasets
 
 ORIGINAL_SEED = 364  # with which the original project drew what it painted into
 
@@ -139,8 +140,15 @@ def open_items(options: PaintOptions, params: SpectrogramParams) -> list[Item]:
     return items
 
 
-def open_records(options: PaintOptions) -> datasets.Dataset:
+def open_records(options: PaintOptions) -> "datasets.Dataset":
     """The dataset's held-out records, or all; their true pictures and instructions may be missing."""
+    from datasets import disable_progress_bars
+
+    from riffusion.pairs.dataset import held_out_split, load_splits
+    from riffusion.pairs.dataset_check import open_pairs
+
+    if options.quiet:
+        disable_progress_bars()
     texts = () if options.prompt else PAIR_TEXTS
     found = next(iter(load_splits(options.dataset_id, None, PAIR_PICTURES[:1], texts).values())).column_names
     pictures = [column for column in PAIR_PICTURES if column in found]

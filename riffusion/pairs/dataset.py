@@ -23,6 +23,7 @@ from riffusion.pairs.picture_file import read_picture
 from riffusion.util import files, hub, names
 from riffusion.util.errors import UserError
 
+LOAD_ERRORS = (*hub.HUB_ERRORS, datasets.exceptions.DatasetsError)
 LINKS = "links"  # folder of the cache
 ROWS_AT_ONCE = 1000  # in a batch of an Arrow file
 DATA_ENDINGS = (".parquet", ".arrow", ".csv", ".zip", ".tar")  # of files that may hold records
@@ -51,7 +52,7 @@ def load_splits(
     hub.go_offline_without_network()
     try:
         return datasets.load_dataset(name, cache_dir=str(writable_cache(cache_dir)))
-    except hub.HUB_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise UserError(
             f"dataset {name!r} is not a folder here and the Hub can't be reached or doesn't have it; "
             "pass a folder that preprocess_musdb.py wrote"
@@ -94,7 +95,7 @@ def load_files(folder: Path, cache: Path) -> datasets.DatasetDict:
     """What `datasets` finds in a folder without records of ours, as Parquet files. Raises UserError."""
     try:
         return datasets.load_dataset(str(literal_folder(folder, cache)), cache_dir=str(cache))
-    except hub.HUB_ERRORS as error:
+    except LOAD_ERRORS as error:
         data = sorted(path for path in folder.rglob("*") if path.suffix in DATA_ENDINGS)
         if not data:
             raise UserError(f"{folder}: contains no pairs; make them with preprocess_musdb.py") from error

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import datasets
 import huggingface_hub
 from httpx2 import HTTPError, TransportError
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
@@ -18,8 +17,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from riffusion.util.errors import UserError
 
-# missing or broken files, refused names, refused requests, failed connections, damaged datasets
-HUB_ERRORS = (OSError, ValueError, HTTPError, EntryNotFoundError, datasets.exceptions.DatasetsError)
+# missing or broken files, refused names, refused requests, failed connections
+HUB_ERRORS = (OSError, ValueError, HTTPError, EntryNotFoundError)
 # of another kind: a large file that its storage didn't take, and whatever goes wrong inside hf_xet
 UPLOAD_ERRORS = (*HUB_ERRORS, RuntimeError)
 TIMEOUT_SECONDS = 5
@@ -43,7 +42,8 @@ def go_offline_without_network() -> None:
         socket.create_connection((hub.hostname, hub.port or {"http": 80}.get(hub.scheme, 443)), TIMEOUT_SECONDS).close()
     except OSError:
         huggingface_hub.constants.HF_HUB_OFFLINE = True
-        datasets.config.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:  # else it asks huggingface_hub when it is imported
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
 
 
 def prepare_upload(repo_id: str, repo_type: str, token: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """The process around a script: how it starts, and how it ends."""
 
 import ctypes
+import gc
 import multiprocessing
 import signal
 import sys
@@ -18,19 +19,28 @@ from riffusion.util.streams import guard_streams
 Args = TypeVar("Args")
 
 TERMINATED = 128 + signal.SIGTERM  # a shell's exit code of what SIGTERM has ended
+GARBAGE_THRESHOLD = 100_000  # new objects until Python looks for unused ones: importing libraries makes millions
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-def hide_library_progress() -> None:
-    """No progress bars and no advice from the libraries."""
-    import datasets
-    import diffusers
-    import transformers
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars and no advice from diffusers and transformers meanwhile."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
-    datasets.disable_progress_bars()
-    for library in (diffusers, transformers):
-        library.utils.logging.disable_progress_bar()
-        library.utils.logging.set_verbosity_error()
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for library, (verbosity, has_bars) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if has_bars:
+                library.enable_progress_bar()
 
 
 def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
@@ -41,6 +51,7 @@ def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
     """
     streams = guard_streams()
     keep_freed_memory()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     try:
         with ending_on_sigterm():
             code = main(args)
