@@ -64,6 +64,24 @@ def test_a_notebook_shows_pictures_players_and_measurements(tiny_models):
     assert [picture.size for picture in pictures] == [(101, 512)] * 2
 
 
+def test_a_model_may_be_loaded_once_for_many_paintings(tiny_models, capfd):
+    song, name = tone(220, 1.0), str(tiny_models["stem"])
+    model = riffusion.load(name, device="cpu")
+    pipeline = model.painter.pipeline
+    for prompt in ("add a vocal", "remove the bass"):
+        options = {"seed": 1, "num_inference_steps": 1, "batch_size": 2}
+        again = riffusion.paint(song, RATE, prompt, model, **options)
+        anew = riffusion.paint(song, RATE, prompt, name, device="cpu", **options)
+        assert (again.painted == anew.painted).all()
+        assert again.result.settings == anew.result.settings
+    assert model.painter.pipeline is pipeline
+    assert capfd.readouterr().err == ""
+    with pytest.raises(UserError, match="precision: must be given when the model is loaded"):
+        riffusion.paint(song, RATE, "add a vocal", model, precision="bf16")
+    with pytest.raises(UserError, match="seed: must be given when something is painted"):
+        riffusion.load(name, seed=1)
+
+
 def test_what_cannot_be_painted_into_is_one_clear_line(tiny_models):
     model = str(tiny_models["stem"])
     for audio, options, reason in (
