@@ -152,7 +152,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """End with a usage error where values make no sense together, or one does as a number alone."""
-    from riffusion.spectrogram import SpectrogramParams
+    from riffusion.spectrogram_params import SpectrogramParams
 
     if args.frame_overlap == 1:
         parser.error("--frame_overlap must be less than 1, a whole clip")
@@ -170,7 +170,7 @@ def main(args: argparse.Namespace) -> int:
     """Make pairs; returns the exit code."""
     if args.download_sample is not None:
         return download_sample(args.download_sample)
-    from riffusion.pairs import preview, song_job, stems
+    from riffusion.pairs import song_job, stems
 
     prompts = {names.key(song): labels for song, labels in read_prompts(args.prompt_filepath).items()}
     songs, skipped = stems.list_songs(args.root_data_dir)
@@ -186,6 +186,8 @@ def main(args: argparse.Namespace) -> int:
         results = run_with_progress(jobs, args)
         tell_failures(results, args)
         if args.preview:
+            from riffusion.pairs import preview
+
             folders = [result.job.folder for result in results if result.pairs]
             preview.draw_preview(folders, PREVIEW_PAIRS, args.seed).save(args.output_dir / "preview.png")
         return write_report(results, prompts, skipped, args)

@@ -321,8 +321,16 @@ def next_reader(pipe: Path, process: subprocess.Popen) -> tuple[int, BinaryIO] |
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    files = Path(f"/proc/{process.pid}/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
+    return descendants(process.pid)
+
+
+def descendants(process: int) -> list[int]:
+    """All processes that one has started, directly or not."""
+    try:
+        files = [file.read_text() for file in Path(f"/proc/{process}/task").glob("*/children")]
+    except OSError:  # it has just ended
+        return []
+    return [found for text in files for child in text.split() for found in (int(child), *descendants(int(child)))]
 
 
 def reads(process: int, file: Path) -> bool:

@@ -2,9 +2,11 @@
 
 import itertools
 import multiprocessing
+import multiprocessing.context
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import zlib
@@ -16,19 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from riffusion.pairs import stems
 from riffusion.pairs.instructions import SongLabels
 from riffusion.pairs.options import PairOptions
 from riffusion.pairs.pair import METADATA, write_records
-from riffusion.pairs.song_pairs import SongWork, converter_of, make_pairs, wanted_stems
 from riffusion.util import files, names
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import own_failure
 from riffusion.util.runtime import keep_freed_memory
 
 SONG_FILE = "song.json"  # written last: a song that has it is finished
+HEAVY = ["__main__", "riffusion.pairs.song_pairs"]  # imported once for all worker processes
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def run_alone(jobs: list[SongJob], max_pairs: int | None) -> Iterator[SongResult
 
 def run_pooled(jobs: list[SongJob], processes: int) -> Iterator[SongResult]:
     """The jobs' results, in order, from a pool of processes; up to the first that is lost if one is killed."""
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), start_worker) as pool:
+    with ProcessPoolExecutor(min(processes, len(jobs)), worker_context(), start_worker) as pool:
         futures = [pool.submit(run_job, job) for job in jobs]
         for future in futures:
             try:
@@ -106,6 +106,14 @@ def run_pooled(jobs: list[SongJob], processes: int) -> Iterator[SongResult]:
             except BrokenProcessPool:
                 return
             yield result
+
+
+def worker_context() -> multiprocessing.context.BaseContext:
+    """How workers start: where that is sure, as forks of a server that has imported what takes seconds, and no more."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    multiprocessing.set_forkserver_preload(HEAVY)
+    return multiprocessing.get_context("forkserver")
 
 
 def killed(job: SongJob) -> SongResult:
@@ -116,6 +124,8 @@ def killed(job: SongJob) -> SongResult:
 
 def start_worker() -> None:
     """One thread per process, as the songs already fill the cores; and no worker outlives a parent that was killed."""
+    import torch
+
     torch.set_num_threads(1)
     keep_freed_memory()
     threading.Thread(target=exit_with_parent, daemon=True).start()
@@ -154,6 +164,8 @@ def read_finished(path: Path, result: SongResult) -> None:
 
 def write_song(result: SongResult, max_pairs: int | None) -> None:
     """Make all pairs of a song and, last, the file that says so."""
+    from riffusion.pairs.song_pairs import SongWork, converter_of, make_pairs, wanted_stems
+
     job = result.job
     shutil.rmtree(job.folder, ignore_errors=True)  # what a run that was killed left of it
     files.make_folder(job.folder)
