@@ -4,27 +4,29 @@
 
 `the original's way` is written down again here: one song after another with torch on all cores, and for each picture
 mel filters built anew, an STFT of padded frames, a dense mel product and a JPEG; with pitch augmentation both stems of
-every clip are shifted by librosa for every step. All rows read the same songs in one run. Memory is the peak of all
-processes together: proportional set size, in which shared pages count once.
+every clip are shifted by librosa for every step. Its start-up isn't counted, ours is. All rows read the same songs in
+one run. `CPU s a pair` adds up all processes. Memory is the peak of all processes together: proportional set size, in
+which shared pages count once. `stages` says where the CPU seconds of the first song go, in one process.
 """
 
 import argparse
+import cProfile
 import os
+import pstats
 import random
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import librosa
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -32,11 +34,12 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness import Records, run_measures
+from watching import watch
 from whole_songs import load_stems
 
 import preprocess_musdb
 import upload_musdb
-from riffusion.audio import save_wav
+from riffusion.audio import load_recording, save_wav, temporary_folder
 from riffusion.pairs import song_pairs, stems
 from riffusion.pairs.clips import cut_clips
 from riffusion.pairs.features import Features
@@ -45,23 +48,27 @@ from riffusion.pairs.options import PITCH_STEPS, PairOptions
 from riffusion.pairs.pair import METADATA, ImageFiles, Pair, Scale, Source, write_records
 from riffusion.pairs.tasks import ADD, Edit
 from riffusion.spectrogram_params import SpectrogramParams
-from riffusion.util.errors import UserError
 from riffusion.util.flags import Help
 from riffusion.util.runtime import run_script
 
 CLIP_SAMPLES = SpectrogramParams().clip_samples
-ORIGINAL_PLAN = [
-    "--stems",
-    "vocals",
-    "--tasks",
-    "add",
-    "--pairs_per_clip",
-    "1",
-    "--subset_prob",
-    "0",
-    "--target",
-    "mix",
-]
+ORIGINAL_PLAN = ["--recipe", "original"]
+
+# What the profiler's functions are stages of; what they call counts with them, and what no stage names is the rest.
+STAGES = {
+    "look through the stems": ["stems.py:mix_down", "preprocess.py:reference_mono"],
+    "find mixtures": ["stems.py:without_mixtures"],
+    "read clips, shift their pitch": ["stems.py:read_shifted", "effects.py:pitch_shift"],
+    "resample to 24 kHz": ["spectrogram.py:to_analysis_rate"],
+    "build mel filters": ["spectrogram.py:mel_filters", "preprocess.py:reference_filters"],
+    "STFT": ["~:<built-in method torch._C._fft.fft_rfft>", "functional.py:stft"],
+    "magnitudes": ["spectrogram.py:magnitudes", "~:<method 'abs' of 'torch._C.TensorBase' objects>"],
+    "mel product": ["~:<built-in method torch._C._sparse._sparse_mm>", "preprocess.py:mel_product"],
+    "pixels": ["image.py:pixels_from_mel", "image.py:changed_share", "preprocess.py:reference_pixels"],
+    "PNG or JPEG": ["image.py:save_png", "preprocess.py:save_jpeg"],
+    "pitch and onsets": ["features.py:measure_pitch", "features.py:measure_onsets"],
+}
+STAGE_NAMES = ("decode (ffmpeg)", *STAGES, "rest")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -69,8 +76,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--root_data_dir", type=Path, required=True, help="songs in stems, with vocals")
-    add("--max_songs", type=int, default=12, help="songs without pitch augmentation (default: 12)")
-    add("--max_shifted_songs", type=int, default=4, help="songs with pitch augmentation (default: 4)")
+    add("--max_songs", type=int, default=12, help="songs without pitch augmentation; 0 for none (default: 12)")
+    add("--max_shifted_songs", type=int, default=4, help="songs with pitch augmentation; 0 for none (default: 4)")
     add("--long_seconds", type=int, default=600, help="length of the long song of `memory`")
     add("--many_songs", type=int, default=500, help="short songs of `memory`")
     add("--records", type=int, default=100_000, help="records of `upload`, in hundreds of songs")
@@ -111,25 +118,101 @@ def measure_throughput(options: Options, folder: Path) -> list[dict[str, object]
     """Pairs a second of the original's way, of ours with its plan, and of ours as it comes."""
     rows: list[dict[str, object]] = []
     for flags, songs in (([], options.max_songs), (["--pitch_augment"], options.max_shifted_songs)):
+        if songs == 0:
+            continue
         root = link_songs(options.root_data_dir, songs, folder / f"songs{len(flags)}")
-        started = time.perf_counter()
-        pairs = sum(1 for _ in reference_pairs(root, bool(flags), folder))
-        reference = pairs / (time.perf_counter() - started)
-        ours = {
+        runs = {
+            "the original's way": run_reference(root, bool(flags), folder),
             "ours, the original's plan": run(options, root, folder / f"plan{len(flags)}", *ORIGINAL_PLAN, *flags),
             "ours": run(options, root, folder / f"ours{len(flags)}", *flags),
         }
-        for name, (made, seconds, _) in {"the original's way": (pairs, pairs / reference, 0), **ours}.items():
-            rate = made / seconds
-            row: dict[str, object] = {
-                "way": name,
-                "pitch steps": 6 if flags else 0,
-                "songs": songs,
-                "pairs": made,
-                "seconds": seconds,
-            }
-            rows.append(row | {"pairs a second": rate, "times the original": rate / reference})
+        reference = runs["the original's way"]
+        for name, made in runs.items():
+            row: dict[str, object] = {"way": name, "pitch steps": 6 if flags else 0, "songs": songs}
+            row |= {"pairs": made.pairs, "seconds": made.seconds, "CPU s a pair": made.cpu_seconds / made.pairs}
+            rate = made.pairs / made.seconds
+            times = rate / (reference.pairs / reference.seconds)
+            rows.append(row | {"pairs a second": rate, "times the original": times})
     return rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run made and took; the CPU seconds and the peak memory are those of all its processes."""
+
+    pairs: int
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float = 0.0
+
+
+def run_reference(root: Path, pitch_augment: bool, folder: Path) -> Run:
+    """All pairs of the original's way."""
+    warm_reference()
+    started, before = time.perf_counter(), cpu_seconds()
+    pairs = count_pairs(root, pitch_augment, folder)
+    return Run(pairs, time.perf_counter() - started, cpu_seconds() - before)
+
+
+def count_pairs(root: Path, pitch_augment: bool, folder: Path) -> int:
+    """Make all pairs of the original's way; returns how many."""
+    return sum(1 for _ in reference_pairs(root, pitch_augment, folder))
+
+
+def warm_reference() -> None:
+    """Have everything imported and compiled that the original's way needs."""
+    noise = np.random.default_rng(0).standard_normal(CLIP_SAMPLES).astype(np.float32)
+    reference_picture(librosa.effects.pitch_shift(noise, sr=44100, n_steps=1))
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
+
+
+def measure_stages(options: Options, folder: Path) -> list[dict[str, object]]:
+    """CPU seconds of each stage for the first song, by the original's way and by ours, in this process."""
+    root = link_songs(options.root_data_dir, 1, folder / "songs")
+    (song,) = stems.find_songs(root)
+    warm_reference()
+    torch.set_num_threads(1)  # as in a worker of our script; the original's way takes no less with more
+    plan = preprocess_musdb.parse_args([*ORIGINAL_PLAN, "--root_data_dir", str(root), "--output_dir", str(folder)])
+    original = preprocess_musdb.pair_options(plan)
+    columns, pairs = {}, {}
+    no_steps: tuple[int, ...] = ()
+    for name, steps in (("", no_steps), (", 6 pitch steps", PITCH_STEPS)):
+        works: dict[str, Callable[[], int]] = {
+            "the original's way": partial(count_pairs, root, bool(steps), folder),
+            "its plan": partial(save_pairs, song, replace(original, pitch_steps=steps), folder),
+            "ours": partial(save_pairs, song, PairOptions(pitch_steps=steps), folder),
+        }
+        for way, work in works.items():
+            columns[f"{way}{name}"], pairs[f"{way}{name}"] = profile_stages(work)
+    rows = [{"stage": stage, **{way: taken[stage] for way, taken in columns.items()}} for stage in STAGE_NAMES]
+    rows.append({"stage": "all", **{way: sum(taken.values()) for way, taken in columns.items()}})
+    return [*rows, {"stage": "pairs", **pairs}]
+
+
+def save_pairs(song: stems.Song, options: PairOptions, folder: Path) -> int:
+    """Make and save all pairs of a song; returns how many."""
+    with tempfile.TemporaryDirectory(dir=folder) as output:
+        made = song_pairs.pairs_of(song, options, SongLabels())
+        return len([pair.save(Path(output), options.save_wav) for pair in made])
+
+
+def profile_stages(work: Callable[[], int]) -> tuple[dict[str, float], int]:
+    """CPU seconds of each of `STAGE_NAMES`, and what `work` returns."""
+    profile, before = cProfile.Profile(time.process_time), os.times()
+    result = profile.runcall(work)
+    after = os.times()
+    taken = dict.fromkeys(STAGE_NAMES, 0.0)
+    taken["decode (ffmpeg)"] = sum(after[2:4]) - sum(before[2:4])
+    found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, _, cumulated, _) in found.items():
+        name = f"{Path(file).name}:{function}"
+        taken |= {stage: taken[stage] + cumulated for stage, names in STAGES.items() if name in names}
+    taken["rest"] = sum(after[:2]) - sum(before[:2]) - sum(taken[stage] for stage in STAGES)
+    return taken, result
 
 
 def link_songs(root: Path, number: int, folder: Path) -> Path:
@@ -140,56 +223,35 @@ def link_songs(root: Path, number: int, folder: Path) -> Path:
     return folder
 
 
-def run(options: Options, root: Path, output: Path, *flags: str) -> tuple[int, float, float]:
-    """Run our script as a user does: pairs made, seconds, and peak memory of all its processes in MB."""
-    seconds, peak = watch(start(options, root, output, *flags), "preprocess_musdb.py")
-    return sum(len(path.read_text().splitlines()) for path in output.rglob(METADATA)), seconds, peak
+def run(options: Options, root: Path, output: Path, *flags: str, with_memory: bool = False) -> Run:
+    """Run our script as a user does."""
+    taken = watch(command(options, root, output, *flags), with_memory)
+    pairs = sum(len(path.read_text().splitlines()) for path in output.rglob(METADATA))
+    return Run(pairs, taken.seconds, taken.cpu_seconds, taken.peak_mb)
 
 
-def start(options: Options, root: Path, output: Path, *flags: str) -> subprocess.Popen:
+def command(options: Options, root: Path, output: Path, *flags: str) -> list[str]:
     """Our script, making pairs of a folder of songs."""
-    command = [sys.executable, preprocess_musdb.__file__, "--silence", "--num_proc", str(options.num_proc), *flags]
-    return subprocess.Popen([*command, "--root_data_dir", str(root), "--output_dir", str(output)])
+    script = [sys.executable, preprocess_musdb.__file__, "--silence", "--num_proc", str(options.num_proc), *flags]
+    return [*script, "--root_data_dir", str(root), "--output_dir", str(output)]
 
 
-def watch(process: subprocess.Popen, name: str) -> tuple[float, float]:
-    """Wait for a process: seconds, and peak memory of it and its children in MB. Raises UserError if it fails."""
-    started = time.perf_counter()
-    peak = peak_memory(process)
-    if process.wait() != 0:
-        raise UserError(f"{name} ended with {process.returncode}")
-    return time.perf_counter() - started, peak()
-
-
-def peak_memory(process: subprocess.Popen) -> Callable[[], float]:
-    """Watch a process and its children; returns a function that gives their peak in MB when they have ended."""
-    peaks = [0]
-
-    def sample() -> None:
-        while process.poll() is None:
-            try:
-                parent = psutil.Process(process.pid)
-                family = [parent, *parent.children(recursive=True)]
-                peaks.append(sum(member.memory_full_info().pss for member in family))
-            except psutil.Error:
-                pass  # one of them has just ended
-            time.sleep(0.1)
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-
-    def peak() -> float:
-        thread.join()
-        return max(peaks) / 1e6
-
-    return peak
+def reference_mono(song: stems.Song, folder: Path) -> dict[str, np.ndarray]:
+    """All stems of a song, (samples,), decoded in one run."""
+    mono = {
+        name: load_recording(recording, 44100)[0].mean(axis=0) for name, recording in stems.open_stems(song, folder)
+    }
+    longest = max(map(len, mono.values()))
+    return {name: stems.pad_to(stem, longest) for name, stem in mono.items()}
 
 
 def reference_pairs(root: Path, pitch_augment: bool, folder: Path) -> Iterator[Path]:
     """The original's pairs of backing and mix, one vocal clip after another."""
     for song in stems.find_songs(root):
-        loaded = {name: stem.mean(axis=0) for name, stem in load_stems(song).items()}
-        vocals, backing = loaded["vocals"], sum(loaded[name] for name in loaded if name != "vocals")
+        with temporary_folder() as working:
+            loaded = reference_mono(song, working)
+        vocals = loaded.pop("vocals")
+        backing = np.sum(list(loaded.values()), axis=0)
         least = 0.4 * float(np.mean(vocals**2))
         for start in range(0, len(vocals) - CLIP_SAMPLES + 1, CLIP_SAMPLES):
             part = slice(start, start + CLIP_SAMPLES)
@@ -201,19 +263,33 @@ def reference_pairs(root: Path, pitch_augment: bool, folder: Path) -> Iterator[P
                     under = librosa.effects.pitch_shift(under, sr=44100, n_steps=steps)
                     sung = librosa.effects.pitch_shift(sung, sr=44100, n_steps=steps)
                 path = folder / f"{song.name}-{start}-{steps}"
-                reference_picture(under).save(f"{path}-original.jpg")
-                reference_picture(under + sung).save(f"{path}-edited.jpg")
+                save_jpeg(reference_picture(under), f"{path}-original.jpg")
+                save_jpeg(reference_picture(under + sung), f"{path}-edited.jpg")
                 yield path
+
+
+def save_jpeg(picture: Image.Image, path: str) -> None:
+    """Write a picture as the original did."""
+    picture.save(path)
 
 
 def reference_picture(waveform: np.ndarray) -> Image.Image:
     """A Riffusion picture as the original made each one."""
     window = torch.hann_window(4410)
     signal = torch.from_numpy(waveform.astype(np.float32))
-    spectrum = torch.stft(signal, 17640, 441, 4410, window, return_complex=True).abs()
-    mel = (reference_filters().T @ spectrum).numpy()
-    pixels = (255 - 255 * (mel / mel.max()) ** 0.25).astype(np.uint8)[::-1]
-    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    magnitude = torch.stft(signal, 17640, 441, 4410, window, return_complex=True).abs()
+    mel = mel_product(reference_filters(), magnitude)
+    return Image.fromarray(reference_pixels(mel.numpy())).convert("RGB")
+
+
+def mel_product(filters: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+    """Filters (bins, bands) times (bins, frames), dense."""
+    return filters.T @ magnitude
+
+
+def reference_pixels(mel: np.ndarray) -> np.ndarray:
+    """Grey levels of mel amplitudes, each picture on a scale of its own."""
+    return np.ascontiguousarray((255 - 255 * (mel / mel.max()) ** 0.25).astype(np.uint8)[::-1])
 
 
 def reference_filters() -> torch.Tensor:
@@ -246,18 +322,18 @@ def measure_memory(options: Options, folder: Path) -> list[dict[str, object]]:
     }
     rows = []
     for name, root in roots.items():
-        pairs, seconds, peak = run(options, root, folder / f"pairs {name}")
-        rows.append({"songs": name, "pairs": pairs, "seconds": seconds, "peak MB": peak})
+        made = run(options, root, folder / f"pairs {name}", with_memory=True)
+        rows.append({"songs": name, "pairs": made.pairs, "seconds": made.seconds, "peak MB": made.peak_mb})
     return rows
 
 
 def measure_kills(options: Options, folder: Path) -> list[dict[str, object]]:
     """Kill a run at random moments, each time starting it again; the last one may finish."""
     root = link_songs(options.root_data_dir, 4, folder / "songs")
-    _, seconds, _ = run(options, root, folder / "straight")
+    seconds = run(options, root, folder / "straight").seconds
     rng = random.Random(0)
     for _ in range(options.kills):
-        process = start(options, root, folder / "killed")
+        process = subprocess.Popen(command(options, root, folder / "killed"))
         time.sleep(rng.uniform(0.2, 0.8) * seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -281,9 +357,11 @@ def measure_upload(options: Options, folder: Path) -> list[dict[str, object]]:
         parts = zip(names, sources, strict=True)
         write_records(home / METADATA, (vocal_pair(ImageFiles(*files), source) for files, source in parts))
     flags = ["--data_root", str(folder / "pairs"), "--output_dir", str(folder / "parquet")]
-    seconds, peak = watch(subprocess.Popen([sys.executable, upload_musdb.__file__, *flags]), "upload_musdb.py")
+    taken = watch([sys.executable, upload_musdb.__file__, *flags], with_memory=True)
     written = sum(pq.read_metadata(path).num_rows for path in (folder / "parquet" / "data").iterdir())
-    return [{"records": options.records, "rows in Parquet": written, "seconds": seconds, "peak MB": peak}]
+    return [
+        {"records": options.records, "rows in Parquet": written, "seconds": taken.seconds, "peak MB": taken.peak_mb}
+    ]
 
 
 def vocal_pair(images: ImageFiles, source: Source) -> Pair:
@@ -347,6 +425,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 MEASURES = {
     "throughput": measure_throughput,
+    "stages": measure_stages,
     "memory": measure_memory,
     "kills": measure_kills,
     "upload": measure_upload,

@@ -14,6 +14,7 @@ from riffusion.util.errors import UserError
 
 MOST_SECONDS = 24 * 3600  # of a recording, and most bytes of it as a wav file: whatever a file claims, there is an end
 MOST_BYTES = 32 << 30
+LARGER_FRAME = 8192  # samples handed on at a time: each costs a thread per output as much as the decoding of a frame
 SHOWN_BYTES = 1 << 14  # of what ffmpeg complains of: a damaged file brings thousands of alike lines
 GAP_SECONDS = 0.005  # between frames, beyond what containers round
 TAGS = ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "track")
@@ -140,6 +141,8 @@ def decode(source: Path, outputs: Sequence[tuple[int, Stream, Path]], name: Path
     command += ["-i", f"file:{source}"]
     for number, stream, path in outputs:
         kept = ["-map", f"0:a:{number}", "-c:a", stream.codec, "-t", str(MOST_SECONDS + 1), "-fs", str(MOST_BYTES)]
+        if len(outputs) > 1:
+            kept += ["-af", f"asetnsamples=n={LARGER_FRAME}:p=0"]
         command += [*kept, "-rf64", "auto", "-f", "wav", f"file:{path}"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=english()) as process:
         told = head_and_tail(process)
