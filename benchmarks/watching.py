@@ -10,7 +10,8 @@ import psutil
 
 from riffusion.util.errors import UserError
 
-EVERY_SECONDS = 0.05
+EVERY_SECONDS = 0.5  # without memory: to look more often would take time from what is watched
+MEMORY_EVERY_SECONDS = 0.1
 
 
 @dataclass
@@ -50,7 +51,7 @@ def watch(command: list[str], with_memory: bool = False) -> Taken:
     ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(EVERY_SECONDS):
+        while not ended.wait(MEMORY_EVERY_SECONDS if with_memory else EVERY_SECONDS):
             try:
                 taken.sample(process.pid, with_memory)
             except psutil.Error:

@@ -13,6 +13,7 @@ import phase
 import preprocess
 import pytest
 import robustness
+import scaling
 import torch
 import train
 import warm_python
@@ -23,7 +24,7 @@ from riffusion.util.errors import UserError
 
 pytestmark = pytest.mark.slow
 
-BENCHMARKS = (edit_quality, inference, phase, preprocess, robustness, train)
+BENCHMARKS = (edit_quality, inference, phase, preprocess, robustness, scaling, train)
 MEASURES = [(benchmark, measure) for benchmark in BENCHMARKS for measure in benchmark.MEASURES]
 NEEDS_GPU = [(inference, "gpu")]
 
@@ -63,6 +64,7 @@ def flags(corpus, tiny_models, tiny_base) -> dict:
         preprocess: f"--root_data_dir {songs}/everythingisfree/train --max_songs 1 --max_shifted_songs 1 --kills 1"
         " --num_proc 1 --long_seconds 6 --many_songs 1 --records 200",
         robustness: f"--model_id {model_id} --mutations 12 --dataset_mutations 6 --paint 1 --workers 2",
+        scaling: f"--model_id {model_id} --work songs minutes pairs batches files --sizes 1 2 --num_proc 1",
         train: f"--model {tiny_base} --train_data_dir {pairs} --pairs 4 --epochs 1 --steps 1 --precisions no"
         " --batch_sizes 2 --kills 1 --overfit_steps 10",
     }
