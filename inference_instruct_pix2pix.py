@@ -275,7 +275,7 @@ def print_results(run: "Run", results: Sequence["Result"], spent: float) -> None
     """Print one row per result, the table over all, what the columns mean, and where to look."""
     from riffusion.painting import columns
     from riffusion.painting.results import PAGE, SEARCH_PAGE
-    from riffusion.painting.summary import best_line, result_row, search_rows, summary_rows
+    from riffusion.painting.summary import best_guidance, result_row, search_rows, summary_rows
     from riffusion.util.tables import table
 
     options = run.options
@@ -286,7 +286,7 @@ def print_results(run: "Run", results: Sequence["Result"], spent: float) -> None
         shown.append(search_rows(results) if options.is_search else summary_rows(results))
     print("\n\n".join([*map(table, shown), columns.legend(shown)]) + "\n")
     if options.is_search:
-        print(best_line(results))
+        print(best_guidance(results))
     painted = sum(job.folder in run.todo for job in run.done)
     existing = f", {len(results) - painted} already existed" if painted < len(results) else ""
     print(f"painted {painted} in {spent:.1f} s{existing}; seed {options.seed}")

@@ -529,6 +529,7 @@ def test_a_search_ends_at_its_page_and_every_row_says_its_guidance(tiny_model, t
     rows = [line.split()[:4] for line in lines[first + 1 : first + 3]]
     assert rows == [["song", "add", "2.50", "1.50"], ["song", "add", "5.00", "1.50"]]
     assert "edit performed: for add: the stem is active" in printed
+    assert re.search(r"^best: text guidance (2.5|5), image guidance 1.5 \(", printed, re.MULTILINE)
     html = (tmp_path / "out" / "guidance.html").read_text()
     for cell in json.loads((tmp_path / "out" / "guidance.json").read_text()):
         assert list(cell["sounds"]) == ["painted", "stem"]

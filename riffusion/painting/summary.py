@@ -1,5 +1,7 @@
 """Tables over many results: shares of edits performed and medians, by what was measured and by guidance."""
 
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -197,11 +199,12 @@ def best_cell(cells: Sequence[Cell]) -> tuple[Cell, str]:
     return left[0], ", then ".join(reasons) or "the only one"
 
 
-def best_line(results: Sequence[Result]) -> str:
-    """The best guidance of a search's results, and why it is, in one line."""
+def best_guidance(results: Sequence[Result]) -> str:
+    """The best guidance of a search's results, and why it is, in lines no wider than the terminal."""
     cells = [Cell.of("", "", group) for group in by_guidance(results).values()]
     best, reason = best_cell(cells)
-    return f"best: text guidance {best.guidance_scale:g}, image guidance {best.image_guidance_scale:g} ({reason})"
+    said = f"best: text guidance {best.guidance_scale:g}, image guidance {best.image_guidance_scale:g} ({reason})"
+    return textwrap.fill(said, shutil.get_terminal_size().columns, subsequent_indent="  ")
 
 
 def _measure(measure: Callable[[Cell], Any], cell: Cell) -> Any:

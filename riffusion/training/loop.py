@@ -4,6 +4,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
+import datasets
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -43,6 +44,7 @@ def train(options: TrainOptions) -> TrainingResult:
     epochs = options.num_train_epochs * len(pairs) // setup.examples_per_step(options, accelerator)
     steps = options.max_train_steps or max(1, epochs)
     run = setup.make_run(options, accelerator, parts, setup.model_facts(pairs, options), steps)
+    before = setup.base_knowledge(options)  # at the end of a long run the Hub may be out of reach
     with only_run(options.output_dir / outputs.LOCK) if accelerator.is_main_process else nullcontext():
         first = resume(run)
         prepare_outputs(run)  # everything that the user may have got wrong is behind us
@@ -53,7 +55,7 @@ def train(options: TrainOptions) -> TrainingResult:
         step, finished, speed = take_steps(run, examples, validation_set, range(first, steps))
         result = TrainingResult(seconds_to_encode, step, finished, speed, run.progress)
         if accelerator.is_main_process:
-            save_result(run, result, setup.knowledge(pairs, options))
+            save_result(run, result, pairs, before)
         accelerator.wait_for_everyone()
         accelerator.end_training()
         if accelerator.is_main_process and finished and options.push_to_hub:
@@ -188,7 +190,7 @@ def prepare_outputs(run: Run) -> None:
     run.accelerator.init_trackers(PROJECT, {name: str(value) for name, value in settings.items()})
 
 
-def save_result(run: Run, result: TrainingResult, knowledge: Knowledge) -> None:
+def save_result(run: Run, result: TrainingResult, pairs: datasets.Dataset, before: Knowledge | None) -> None:
     """Write result.json and, if training is finished, the model in diffusers' layout with its facts and a card."""
     options, record = run.options, result.as_json()
     files.save_json(options.output_dir / outputs.RESULT, record)
@@ -198,7 +200,7 @@ def save_result(run: Run, result: TrainingResult, knowledge: Knowledge) -> None:
     with model.averaged_weights(parts.unet, run.ema):
         half, base = options.save_precision == "fp16", options.pretrained_model_name_or_path
         model.save(parts, run.facts, options.output_dir, half, base)
-    save_knowledge(options.output_dir, knowledge)
+    save_knowledge(options.output_dir, setup.knowledge(pairs, options, before))
     model.save_card(options.output_dir, options.model_name, run.facts, options.public(), record)
     print(f"saved {options.output_dir}")
 

@@ -122,11 +122,15 @@ def model_facts(pairs: datasets.Dataset, options: TrainOptions) -> model.ModelFa
     return replace(base, target=dataset_target(pairs), params=params)
 
 
-def knowledge(pairs: datasets.Dataset, options: TrainOptions) -> Knowledge:
-    """What the model will have been trained on: the pairs, and what the model that we start from was."""
+def base_knowledge(options: TrainOptions) -> Knowledge | None:
+    """What the model that we start from was trained on, as far as it says so."""
+    return load_knowledge(options.pretrained_model_name_or_path, options.revision, options.cache_dir)
+
+
+def knowledge(pairs: datasets.Dataset, options: TrainOptions, before: Knowledge | None) -> Knowledge:
+    """What the model will have been trained on: the pairs, and what it knew before."""
     learnt = knowledge_of(pairs, list(pairs[options.edit_prompt_column]))
-    base = load_knowledge(options.pretrained_model_name_or_path, options.revision, options.cache_dir)
-    return learnt if base is None else learnt.with_more(base)
+    return learnt if before is None else learnt.with_more(before)
 
 
 def examples_per_step(options: TrainOptions, accelerator: Accelerator) -> int:
