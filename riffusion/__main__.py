@@ -2,6 +2,8 @@
 
     python -m riffusion audio-to-image --audio clip.wav --image clip.png
     python -m riffusion image-to-audio --image clip.png --audio clip.wav
+    python -m riffusion audio-to-image --audio songs "more/*.mp3" --image pictures
+    python -m riffusion print-exif --image clip.png
 
 A picture is a mel spectrogram as Riffusion V1 draws it: time to the right, 10 ms a pixel; pitch upwards, 512 bands
 from 0 to 10 kHz; the darker, the louder. Other settings are written into its EXIF tags, so Riffusion's own pictures
@@ -11,24 +13,28 @@ loudness at every moment and pitch, but is not the recording. Nothing above the 
 
 import argparse
 import dataclasses
+import glob
 import math
 import numbers
 import os
 import struct
+import sys
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from riffusion.audio import load_audio, save_wav
 from riffusion.spectrogram_params import ExifTags, SpectrogramParams
-from riffusion.util.errors import UserError
+from riffusion.util.errors import UserError, own_failure
 from riffusion.util.files import make_folder
 from riffusion.util.flags import Help, torch_device
+from riffusion.util.names import distinct
 from riffusion.util.runtime import run_script
 
 AUDIO_TO_IMAGE = """Draw a sound as Riffusion's picture.
@@ -36,6 +42,9 @@ AUDIO_TO_IMAGE = """Draw a sound as Riffusion's picture.
 Any file that libsndfile or ffmpeg reads, of any length, sample rate and number of channels. It is resampled to 44.1 kHz
 and its channels are averaged; --stereo draws left in green and right in blue. The loudest pixel is black, and how loud
 that is goes into the picture's tags with all settings, so that image-to-audio needs none of them.
+
+Of several files, patterns and folders each gets its picture in the folder --image, under its own name. A file that
+fails is named at the end, and the exit code is 2; the others are drawn.
 """
 
 IMAGE_TO_AUDIO = """Render a spectrogram image as audio.
@@ -44,6 +53,14 @@ Settings are read from the picture's EXIF tags; without any they are Riffusion V
 The level is the recording's if the tags tell it and it fits: a sound beyond full scale, as Riffusion's own tags make
 it, is scaled to a peak of 0 dBFS, and one of unknown level to a peak of -1 dBFS. On one core it takes about as long as
 the sound lasts, and half a GB of memory a minute of it.
+
+Of several pictures, patterns and folders each gets its sound in the folder --audio, as a wav file under its own name. A
+picture that fails is named at the end, and the exit code is 2; the others are rendered.
+"""
+
+PRINT_EXIF = """Print the tags with which Riffusion's pictures say how they were drawn.
+
+One line a tag. A picture without any is read with Riffusion V1's settings.
 """
 
 PARAM_HELP = {
@@ -83,15 +100,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "audio-to-image", help="draw audio as an image", description=AUDIO_TO_IMAGE, formatter_class=Help
     )
     add = draw.add_argument
-    add("--audio", type=Path, required=True, help="sound to read: wav, flac, mp3, ogg, m4a, a video, ...")
-    add("--image", type=Path, required=True, help="picture to write: .png")
+    sounds = "sounds to read: wav, flac, mp3, ogg, m4a, a video, ...; several, patterns and folders too"
+    add("--audio", nargs="+", metavar="FILE", required=True, help=sounds)
+    add("--image", type=Path, required=True, help="picture to write: .png; of several sounds, the folder")
     add_param_flags(draw, "default: {}")
     play = commands.add_parser(
         "image-to-audio", help="render an image as audio", description=IMAGE_TO_AUDIO, formatter_class=Help
     )
     add = play.add_argument
-    add("--image", type=Path, required=True, help="picture to read: PNG, JPEG, ...")
-    add("--audio", type=Path, required=True, help="sound to write: .wav and .flac of 16 bits, or .ogg")
+    pictures = "pictures to read: PNG, JPEG, ...; several, patterns and folders too"
+    add("--image", nargs="+", metavar="FILE", required=True, help=pictures)
+    several = "of several pictures, the folder"
+    add("--audio", type=Path, required=True, help=f"sound to write: .wav and .flac of 16 bits, or .ogg; {several}")
     iterations = SpectrogramParams.num_griffin_lim_iters
     add(
         "--num-griffin-lim-iters",
@@ -101,6 +121,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"iterations of Griffin-Lim: more take longer and come nearer to the picture (default: {iterations})",
     )
     add_param_flags(play, "default: the picture's, else {}")
+    tell = commands.add_parser("print-exif", help="print an image's tags", description=PRINT_EXIF, formatter_class=Help)
+    tell.add_argument("--image", nargs="+", metavar="FILE", required=True, help=pictures)
     return parser.parse_args(argv)
 
 
@@ -124,13 +146,79 @@ def main(args: argparse.Namespace) -> int:
     names = [field.name for field in dataclasses.fields(SpectrogramParams)]
     flags = {name: getattr(args, name, None) for name in names}
     given = {name: value for name, value in flags.items() if value is not None}
-    commands = {"audio-to-image": audio_to_image, "image-to-audio": image_to_audio}
-    commands[args.command](args.audio, args.image, given, args.device)
-    return 0
+    if args.command == "print-exif":
+        return convert_all(lambda picture, _: exif_lines(picture, len(args.image) > 1), find_files(args.image, True))
+    draws = args.command == "audio-to-image"
+    sources, target = (args.audio, args.image) if draws else (args.image, args.audio)
+    convert = audio_to_image if draws else image_to_audio
+
+    def work(source: Path, written: Path) -> list[str]:
+        return convert(source, written, given, args.device)
+
+    if is_one_file(sources):
+        print("\n".join(work(Path(sources[0]), target)))
+        return 0
+    if target.suffix.lower() in (*PICTURE_ENDINGS, *SOUND_ENDINGS) and not target.is_dir():
+        raise UserError(f"{target}: is the name of one file; of several files a folder is written")
+    found = find_files(sources, not draws)
+    return convert_all(work, found, names_in(target, found, PICTURE_ENDINGS[0] if draws else SOUND_ENDINGS[0]))
 
 
-def audio_to_image(audio: Path, picture: Path, given: dict[str, Any], device: str) -> None:
-    """Write the picture of a sound file. `given` are the params that don't have their defaults."""
+def is_one_file(given: Sequence[str]) -> bool:
+    """Whether a single file is meant, there or not: no folder and no pattern."""
+    return len(given) == 1 and not Path(given[0]).is_dir() and (Path(given[0]).exists() or not glob.has_magic(given[0]))
+
+
+def find_files(given: Sequence[str], are_pictures: bool) -> list[Path]:
+    """The pictures or sounds that files, patterns and folders mean, each once. Raises UserError if one means none."""
+    from riffusion.painting.inputs import find_inputs, find_pictures
+
+    found = find_pictures(given) if are_pictures else find_inputs(list(given), in_stems=False)
+    return list({path.resolve(): path for path in found}.values())
+
+
+def names_in(folder: Path, sources: Sequence[Path], ending: str) -> list[Path]:
+    """A file in a folder for each source, with its name; where several have one name, the later ones get a number."""
+    from riffusion.pairs.stems import without_ending
+
+    written = [folder / f"{name}{ending}" for name in distinct([without_ending(source) for source in sources])]
+    for source, target in zip(sources, written, strict=True):
+        if target.stem != without_ending(source):
+            print(f"{source}: will be {target.name}, because there is another one of its name", file=sys.stderr)
+    return written
+
+
+def convert_all(
+    work: Callable[[Path, Path], list[str]], sources: Sequence[Path], written: Sequence[Path] | None = None
+) -> int:
+    """Let `work` make a file of each source, and print the lines that it returns; returns the exit code.
+
+    What fails is told at the end. Without `written` nothing is written, and no progress shown.
+    """
+    failures: dict[str, str] = {}
+    with tqdm(total=len(sources), unit="file", disable=written is None) as progress:
+        for source, target in zip(sources, written or sources, strict=True):
+            progress.set_postfix_str(source.name)
+            with own_failure(str(source), failures):
+                for line in work(source, target):
+                    tqdm.write(line)
+            progress.update()
+    for reason in failures.values():
+        print(f"error: {reason}", file=sys.stderr)
+    return 2 if failures else 0
+
+
+def exif_lines(picture: Path, has_heading: bool) -> list[str]:
+    """A picture's tags as lines, under its name if there are several pictures. Raises UserError if it has none."""
+    exif = load_picture(picture).getexif()
+    lines = [f"{tag.name:<20} = {exif[tag]!s:>15}" for tag in ExifTags if tag in exif]
+    if not lines:
+        raise UserError(f"{picture}: has no tags of Riffusion's")
+    return [f"{picture}:", *lines, ""] if has_heading else lines
+
+
+def audio_to_image(audio: Path, picture: Path, given: dict[str, Any], device: str) -> list[str]:
+    """Write the picture of a sound file; returns what to say of it. `given` are params other than the defaults."""
     from riffusion.image import SpectrogramImageConverter, save_png
 
     require_ending(picture, PICTURE_ENDINGS, "pictures are lossless: JPEG would cost 1.1 dB")
@@ -140,11 +228,11 @@ def audio_to_image(audio: Path, picture: Path, given: dict[str, Any], device: st
     require_writable(picture)
     image = SpectrogramImageConverter(params, device).spectrogram_image_from_audio(waveform)
     save_png(image, picture)
-    print(f"{picture}: {image.width} x {image.height} pixels, {waveform.shape[1] / params.sample_rate:.2f} s")
+    return [f"{picture}: {image.width} x {image.height} pixels, {waveform.shape[1] / params.sample_rate:.2f} s"]
 
 
-def image_to_audio(audio: Path, picture: Path, given: dict[str, Any], device: str) -> None:
-    """Write the sound of a picture. `given` are the params that take the place of its tags."""
+def image_to_audio(picture: Path, audio: Path, given: dict[str, Any], device: str) -> list[str]:
+    """Write the sound of a picture; returns what to say of it. `given` are params that take the place of its tags."""
     require_ending(audio, SOUND_ENDINGS, "other formats are made from one of these")
     image = load_picture(picture)
     tags = read_tags(picture, image, given)
@@ -157,10 +245,9 @@ def image_to_audio(audio: Path, picture: Path, given: dict[str, Any], device: st
     except UserError as error:
         raise UserError(f"{picture}: {error}") from error
     tags_note = "" if tags else "has no tags of Riffusion's, so V1's settings are taken"
-    if tags_note or level_note:
-        print(f"{picture}: {'; '.join(filter(None, (tags_note, level_note)))}")
+    notes = [f"{picture}: {'; '.join(filter(None, (tags_note, level_note)))}"] if tags_note or level_note else []
     save_wav(audio, waveform, params.sample_rate)
-    print(f"{audio}: {waveform.shape[1] / params.sample_rate:.2f} s at {params.sample_rate} Hz")
+    return [*notes, f"{audio}: {waveform.shape[1] / params.sample_rate:.2f} s at {params.sample_rate} Hz"]
 
 
 def require_ending(path: Path, endings: Sequence[str], reason: str) -> None:

@@ -299,6 +299,60 @@ def test_what_is_there_is_overwritten(drawn, tmp_path):
     assert (tmp_path / "out.png").read_bytes() == drawn.read_bytes()
 
 
+def test_many_sounds_are_drawn_into_a_folder_and_rendered_again(drawn, tmp_path, capsys):
+    songs, more, pictures, sounds = (tmp_path / name for name in ("songs", "more", "pictures", "sounds"))
+    for folder, name in ((songs, "one.wav"), (songs, "two.flac"), (more, "one.wav"), (more, "skipped.ogg")):
+        folder.mkdir(exist_ok=True)
+        soundfile.write(folder / name, sine(440), RATE)
+    (songs / "broken.wav").write_text("no sound")
+    given = [str(songs), str(more / "o*.wav"), str(songs / "two.flac")]
+    code = command.main(command.parse_args(["audio-to-image", "--audio", *given, "--image", str(pictures)]))
+    printed, told = capsys.readouterr()
+    assert code == 2
+    assert sorted(path.name for path in pictures.iterdir()) == ["one-2.png", "one.png", "two.png"]
+    assert (pictures / "one-2.png").read_bytes() == drawn.read_bytes()
+    assert printed.count(": 51 x 512 pixels, 0.50 s\n") == 3
+    assert f"{more / 'one.wav'}: will be one-2.png, because there is another one of its name\n" in told
+    assert f"error: {songs / 'broken.wav'}: not an audio file" in told.splitlines()[-1]
+    few = ["--num-griffin-lim-iters", "1", "--audio", str(sounds)]
+    assert command.main(command.parse_args(["image-to-audio", "--image", str(pictures), *few])) == 0
+    assert sorted(path.name for path in sounds.iterdir()) == ["one-2.wav", "one.wav", "two.wav"]
+    assert pitch(soundfile.read(sounds / "two.wav")[0]) == pytest.approx(440, abs=5)
+
+
+def test_a_folder_or_a_pattern_is_several_files_even_of_one(drawn, tmp_path):
+    for given in (str(drawn.parent), str(drawn.parent / "*.wav")):
+        command.main(command.parse_args(["audio-to-image", "--audio", given, "--image", str(tmp_path / "out")]))
+        assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [drawn.read_bytes()]
+        with pytest.raises(UserError, match=r"out.png: is the name of one file; of several files a folder is written"):
+            command.main(command.parse_args(["audio-to-image", "--audio", given, "--image", str(tmp_path / "out.png")]))
+    with pytest.raises(UserError, match="no file matches"):
+        command.main(command.parse_args(["image-to-audio", "--image", "none*.png", "--audio", str(tmp_path)]))
+    bracket = tmp_path / "[1].wav"
+    soundfile.write(bracket, sine(440), RATE)
+    assert draw(bracket, tmp_path / "bracket.png") == 0
+
+
+def test_the_tags_are_printed(drawn, tmp_path, capsys):
+    def printed(*pictures: Path) -> tuple[int, str, str]:
+        code = command.main(command.parse_args(["print-exif", "--image", *map(str, pictures)]))
+        return code, *capsys.readouterr()
+
+    code, lines, told = printed(drawn)
+    tags = dict(line.split(" = ") for line in lines.splitlines())
+    assert (code, told) == (0, "")
+    exif = Image.open(drawn).getexif()
+    assert len(tags) == len(ExifTags)
+    assert {name.strip(): value.strip() for name, value in tags.items()} == {
+        tag.name: str(exif[tag]) for tag in ExifTags
+    }
+    Image.open(drawn).save(tmp_path / "bare.png", exif=b"")
+    code, lines, told = printed(tmp_path / "bare.png", drawn)
+    assert code == 2
+    assert lines.startswith(f"{drawn}:\nSAMPLE_RATE          =           44100\n")
+    assert told == f"error: {tmp_path / 'bare.png'}: has no tags of Riffusion's\n"
+
+
 def test_narrow_pictures(drawn, tmp_path):
     picture = Image.open(drawn)
     save = {width: retagged(drawn, tmp_path / f"{width}.png", picture.resize((width, 512))) for width in (3, 7, 33)}
