@@ -1,6 +1,7 @@
 """The notebook: its code cells run in order in a fresh interpreter, as a notebook's kernel would run them."""
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -39,6 +40,15 @@ def test_cells_are_short_and_hold_no_outputs():
         ast.parse(source)
     named = [cell["id"] for kind in ("code", "markdown") for cell in cells(kind)]
     assert len(named) == len(set(named))
+
+
+def test_cells_import_what_is_there():
+    trees = [ast.parse("".join(cell["source"])) for cell in cells("code")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert nodes
+    for node in nodes:
+        module = importlib.import_module(str(node.module))
+        assert [name.name for name in node.names if not hasattr(module, name.name)] == [], node.module
 
 
 @pytest.mark.slow
