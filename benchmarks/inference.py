@@ -7,8 +7,9 @@
 grey levels, and seconds a picture. `speed`: our defaults beside the pipeline as it comes, from picture to picture, by
 batch size. `quality`: our defaults beside --slow_steps of DDIM over the same clips and seeds; seconds are those of
 painting, without the measuring. `batches`: pictures of the inference script by batch sizes, order of the items and
-number of processes. `gpu`: a model of Stable Diffusion 1.5's size with random weights in bf16. --real_size adds that
-model's row to `equal` and `speed`, with --real_size_steps each.
+number of processes. `whole_song`: a song of --song_seconds, stage by stage and as a whole. `start`: a song of 6 s from
+the shell to the page. Both are at default settings but for --song_steps. `gpu`: a model of Stable Diffusion 1.5's size
+with random weights in bf16. --real_size adds that model's row to `equal` and `speed`, with --real_size_steps each.
 """
 
 import argparse
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from harness import require_gpu, run_measures
 from held_out import control_rows, held_out_items, open_audio, paint
 from real_size import matrix_rate, real_size_model, unet_flops
+from song_speed import song_rows, start_rows
 
 from riffusion.diffusion import model
 from riffusion.diffusion.sampling import Settings, choose_settings, edit_images, sample_generator
@@ -65,6 +67,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_samples", type=int, default=30, help="pairs of `quality` (default: 30)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of `quality` (default: 0 1 2)")
     add("--slow_steps", type=int, default=100, help="what `quality` compares with (default: 100)")
+    add("--song_seconds", type=float, default=180, help="length of the song of `whole_song` (default: 180)")
+    add(
+        "--song_steps", type=int, default=DEFAULT_STEPS, help="steps of `whole_song` and `start` (default: %(default)s)"
+    )
     add("--json", type=Path, help="also write the figures here (default: print them only)")
     return parser.parse_args(argv)
 
@@ -84,6 +90,8 @@ class Options:
     max_samples: int
     seeds: list[int]
     slow_steps: int
+    song_seconds: float
+    song_steps: int
     json: Path | None
 
 
@@ -330,11 +338,23 @@ def measure_gpu(options: Options, folder: Path) -> list[dict[str, object]]:
     return rows
 
 
+def measure_song(options: Options, folder: Path) -> list[dict[str, object]]:
+    """A whole song, stage by stage, and the script."""
+    return song_rows(options.model_id, options.song_seconds, options.song_steps, folder)
+
+
+def measure_start(options: Options, folder: Path) -> list[dict[str, object]]:
+    """From the shell to the page."""
+    return start_rows(options.model_id, options.song_steps, options.repeats, folder)
+
+
 MEASURES = {
     "equal": measure_equal,
     "speed": measure_speed,
     "quality": measure_quality,
     "batches": measure_batches,
+    "whole_song": measure_song,
+    "start": measure_start,
     "gpu": measure_gpu,
 }
 

@@ -59,7 +59,7 @@ def flags(corpus, tiny_models, tiny_base) -> dict:
     return {
         edit_quality: f"--model_id {model_id} --dataset_id {pairs}/valid --root_data_dir {songs} {few}",
         inference: f"--model_id {model_id} --dataset_id {pairs}/valid --num_inference_steps 1 --slow_steps 1"
-        " --batch_sizes 2 --repeats 1 --max_samples 2 --seeds 0",
+        " --batch_sizes 2 --repeats 1 --max_samples 2 --seeds 0 --song_seconds 2 --song_steps 1",
         phase: f"--model_id {model_id} --num_inference_steps 1 --song_seconds 2 --max_pictures 2",
         preprocess: f"--root_data_dir {songs}/everythingisfree/train --max_songs 1 --max_shifted_songs 1 --kills 1"
         " --num_proc 1 --long_seconds 6 --many_songs 1 --records 200",
