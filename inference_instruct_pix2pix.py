@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of a command line, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument_group("input").add_argument
-    add("--model_id", help=f"{MODEL_HELP} (default: %(default)s, the one of the original project's samples)")
+    add("--model_id", help=f"{MODEL_HELP} (default: %(default)s, named by the original's page; its script read v2)")
     add("--model_config", metavar="FOLDER", help=CONFIG_HELP)
     add("--dataset_id", help="dataset folder or Hub name")
     add("--max_samples", type=limited(int, "max_samples"), help="maximum number of dataset items to edit")
