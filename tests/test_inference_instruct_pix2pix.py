@@ -21,7 +21,7 @@ from riffusion import audio
 from riffusion.diffusion import model
 from riffusion.diffusion.knowledge import Knowledge, save_knowledge
 from riffusion.diffusion.windows import tile
-from riffusion.painting import paint_song
+from riffusion.painting import inputs, paint_song
 from riffusion.painting.inputs import read_song
 from riffusion.painting.jobs import needed_bytes
 from riffusion.painting.options import PaintOptions
@@ -893,7 +893,7 @@ def test_a_region_of_a_short_song_and_one_that_is_too_short(long_model, tmp_path
         run(long_model, tmp_path / "out", "--audio", str(tmp_path / "blip.wav"), "--prompt", "add a vocal")
 
 
-def test_what_was_read_otherwise_than_it_should_be_is_told_before_painting(tiny_model, tmp_path, capsys):
+def test_what_was_read_otherwise_than_it_should_be_is_told_before_painting(tiny_model, tmp_path, capsys, monkeypatch):
     audio.save_wav(tmp_path / "song.wav", tone(220, 2.0), RATE)
     said = ["-metadata", "title=T", "-metadata", "album=", "-metadata", "copyright=C", "-write_id3v1", "1"]
     for name in ("song.mp3", "song.m4a"):
@@ -915,7 +915,10 @@ def test_what_was_read_otherwise_than_it_should_be_is_told_before_painting(tiny_
     told = capsys.readouterr().err
     assert "damaged.m4a: damaged at " in told
     assert songs[0].tags["title"] == "T"
-    assert [song.recording.file.exists() for song in songs] == [False, True]  # only one is there decoded at a time
+    assert [song.recording.file.exists() for song in songs] == [True, True]
+    monkeypatch.setattr(inputs, "DECODED_SHARE", 0)  # as on a small disk: only one is there decoded at a time
+    again = open_inputs(options, model.load_facts(str(tiny_model)).params, tmp_path, {})
+    assert [song.recording.file.exists() for song in again] == [False, True]
     (tmp_path / "text.txt").write_text("hello")
     with pytest.raises(UserError, match="text.txt: not an audio file"):
         run(tiny_model, tmp_path / "out", "--audio", str(tmp_path / "text.txt"), "--prompt", "add a vocal")

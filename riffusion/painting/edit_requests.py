@@ -5,7 +5,7 @@ from pathlib import Path
 
 from riffusion.painting import results
 from riffusion.painting.edits import EditRow, read_edits
-from riffusion.painting.inputs import InputSong, check_fits, find_inputs, open_input
+from riffusion.painting.inputs import InputSong, check_fits, find_inputs, keep_decoded, open_input
 from riffusion.painting.jobs import Request, SongJob, named_after
 from riffusion.painting.options import PaintOptions
 from riffusion.spectrogram import SpectrogramParams
@@ -92,8 +92,7 @@ def open_once(
         check_fits(songs[which], found[0], params, options)
         return songs[which]
     song = open_input(found[0], params, scratch, options)
-    for other in songs.values():  # only one is kept decoded: together they may be more than the disk holds
-        other.recording.release()
+    keep_decoded(songs.values())
     songs[which] = song
     return song
 

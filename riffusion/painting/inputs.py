@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from riffusion.recordings.downmix import Downmix, Survey
 from riffusion.recordings.recording import Recording, copy_stream, open_recording
 from riffusion.spectrogram import SpectrogramParams
 from riffusion.util import files
+from riffusion.util.disk_space import free_bytes
 from riffusion.util.errors import UserError
 from riffusion.util.names import safe_name
 
@@ -27,6 +28,7 @@ SHORTEST_REGION_SECONDS = 0.1  # that can be painted
 SHORTEST_SONG_SECONDS = 1.0  # a song that is shorter than a clip is followed by silence
 SILENT_POWER = 1e-14  # mean square below which no format holds anything
 LEAST_OVER_LAST_BIT_DB = 20.0  # level of a song over its format's last bit, so that a softer part can still be heard
+DECODED_SHARE = 0.2  # of what the disk has left: so much may songs take that wait, decoded
 WAV_BYTES = 2**32  # that a wav file's header can count
 
 
@@ -129,6 +131,15 @@ def open_input(path: Path, params: SpectrogramParams, scratch: Path, options: Pa
         print(f"warning: {path}: a {options.format} file can't hold its {lost} unchanged; left out", file=sys.stderr)
     audio.tell_faults(song.recording)
     return replace(song, tags=tags)
+
+
+def keep_decoded(songs: Iterable[InputSong]) -> None:
+    """Let what songs were decoded into stay until they are painted, unless it is too much for the disk."""
+    recordings = [song.recording for song in songs]
+    taken = sum(recording.decoded_bytes for recording in recordings)
+    if taken and taken > DECODED_SHARE * (free_bytes(recordings[-1].file) or 0):
+        for recording in recordings:
+            recording.release()
 
 
 def check_fits(song: InputSong, path: Path, params: SpectrogramParams, options: PaintOptions) -> None:

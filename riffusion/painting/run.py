@@ -17,7 +17,7 @@ from riffusion.diffusion.knowledge import load_knowledge, unheard
 from riffusion.painting import jobs, results
 from riffusion.painting.dataset_items import Item, picture_items, read_items
 from riffusion.painting.edit_requests import edit_requests, with_result_below
-from riffusion.painting.inputs import InputSong, find_inputs, find_pictures, level_warnings, open_input
+from riffusion.painting.inputs import InputSong, find_inputs, find_pictures, keep_decoded, level_warnings, open_input
 from riffusion.painting.jobs import ItemJob, Job, Request, SongJob
 from riffusion.painting.long_song import Painter
 from riffusion.painting.options import PaintOptions
@@ -189,8 +189,7 @@ def open_inputs(
     for path in paths:
         with own_failure(str(path), failures):
             song = open_input(path, params, scratch, options)
-            if songs:  # only one at a time is kept decoded: together they may be more than the disk holds
-                songs[-1].recording.release()
+            keep_decoded(songs)
             songs.append(song)
     return songs
 

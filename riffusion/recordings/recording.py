@@ -70,6 +70,11 @@ class Recording:
         with open_sound(self.file) as sound:
             return sound.format in UNCOMPRESSED
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Size of the file that it was decoded into, 0 where there is none."""
+        return self.file.stat().st_size if self.file != self.source and self.file.exists() else 0
+
     def release(self) -> None:
         """Remove the file that it was decoded into; if the recording is read again, it is decoded again."""
         if self.file != self.source:
