@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from riffusion.pairs.instructions import MUSDB_LABELS, SAY, SongLabels, read_prompts
-from riffusion.pairs.options import PITCH_STEPS, RECIPES, PairOptions
+from riffusion.pairs.options import PITCH_STEPS, RECIPES, WORKER_MODULES, PairOptions
 from riffusion.pairs.pair import TARGETS
 from riffusion.pairs.tasks import TASKS, task_named
 from riffusion.util import files, names
 from riffusion.util.errors import UserError, own_failure
 from riffusion.util.flags import Help, at_least, probability, torch_device, within
-from riffusion.util.runtime import only_run, run_script
+from riffusion.util.runtime import only_run, run_script, worker_context
 
 if TYPE_CHECKING:
     from riffusion.pairs.song_job import SongJob, SongResult
@@ -170,6 +170,8 @@ def main(args: argparse.Namespace) -> int:
     """Make pairs; returns the exit code."""
     if args.download_sample is not None:
         return download_sample(args.download_sample)
+    if args.num_proc > 1 and args.max_examples is None:
+        worker_context(WORKER_MODULES)  # which import while the songs are looked for
     from riffusion.pairs import song_job, stems
 
     prompts = {names.key(song): labels for song, labels in read_prompts(args.prompt_filepath).items()}

@@ -59,9 +59,12 @@ def watch(command: list[str], with_memory: bool = False) -> Taken:
 
     thread = threading.Thread(target=look)
     thread.start()
-    code = process.wait()
+    try:
+        code = process.wait()
+    finally:
+        process.kill()  # where this benchmark is interrupted
+        ended.set()
     taken.seconds = time.perf_counter() - started
-    ended.set()
     thread.join()
     if code != 0:
         raise UserError(f"{Path(command[1]).name} ended with {code}")

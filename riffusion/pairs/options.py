@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from riffusion.pairs.instructions import SAY
 from riffusion.pairs.tasks import TASKS, Task
 
+WORKER_MODULES = ("riffusion.pairs.song_pairs",)  # what a process that makes pairs imports, which takes seconds
 PITCH_STEPS = (-3, -2, -1, 1, 2, 3)  # semitones of augmentation
 
 # Flags that go together. The original's pairs show the whole result, ask for vocals over all the rest, and have one

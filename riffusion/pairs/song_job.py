@@ -2,11 +2,9 @@
 
 import itertools
 import multiprocessing
-import multiprocessing.context
 import os
 import re
 import shutil
-import sys
 import tempfile
 import threading
 import zlib
@@ -20,15 +18,14 @@ from typing import Any
 
 from riffusion.pairs import stems
 from riffusion.pairs.instructions import SongLabels
-from riffusion.pairs.options import PairOptions
+from riffusion.pairs.options import WORKER_MODULES, PairOptions
 from riffusion.pairs.pair import METADATA, write_records
 from riffusion.util import files, names
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import own_failure
-from riffusion.util.runtime import keep_freed_memory
+from riffusion.util.runtime import keep_freed_memory, worker_context
 
 SONG_FILE = "song.json"  # written last: a song that has it is finished
-HEAVY = ["__main__", "riffusion.pairs.song_pairs"]  # imported once for all worker processes
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def run_alone(jobs: list[SongJob], max_pairs: int | None) -> Iterator[SongResult
 
 def run_pooled(jobs: list[SongJob], processes: int) -> Iterator[SongResult]:
     """The jobs' results, in order, from a pool of processes; up to the first that is lost if one is killed."""
-    with ProcessPoolExecutor(min(processes, len(jobs)), worker_context(), start_worker) as pool:
+    with ProcessPoolExecutor(min(processes, len(jobs)), worker_context(WORKER_MODULES), start_worker) as pool:
         futures = [pool.submit(run_job, job) for job in jobs]
         for future in futures:
             try:
@@ -106,14 +103,6 @@ def run_pooled(jobs: list[SongJob], processes: int) -> Iterator[SongResult]:
             except BrokenProcessPool:
                 return
             yield result
-
-
-def worker_context() -> multiprocessing.context.BaseContext:
-    """How workers start: where that is sure, as forks of a server that has imported what takes seconds, and no more."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    multiprocessing.set_forkserver_preload(HEAVY)
-    return multiprocessing.get_context("forkserver")
 
 
 def killed(job: SongJob) -> SongResult:

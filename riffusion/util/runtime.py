@@ -3,9 +3,10 @@
 import ctypes
 import gc
 import multiprocessing
+import multiprocessing.context
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -119,6 +120,21 @@ def only_run(lock: Path) -> Iterator[None]:
         if is_new:
             with suppress(OSError):  # it isn't empty
                 lock.parent.rmdir()
+
+
+def worker_context(modules: Sequence[str]) -> multiprocessing.context.BaseContext:
+    """How worker processes are to start that need some modules, which take long to import.
+
+    On Linux they are forks of a server that starts at once, beside this process, and imports these for all of them;
+    elsewhere, where forks aren't safe, each is a new process.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload(["__main__", *modules])
+    forkserver.ensure_running()
+    return multiprocessing.get_context("forkserver")
 
 
 def keep_freed_memory() -> None:
