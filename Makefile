@@ -35,6 +35,7 @@ lint: $(READY)
 
 $(READY): requirements.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python from 3.11 to 3.14 is here; name one: make PYTHON=/path/to/python"; exit 1; }
+	@echo "installing torch and the other requirements into .venv; this takes some minutes"
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@

@@ -110,7 +110,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--frame_len_seconds", type=within(0.5, 60), default=5.11, help="clip length (default: 5.11)")
     add("--frame_overlap", type=probability, default=0.0, help="overlap as a share of a clip (default: 0)")
     add("--pitch_augment", action="store_true", help=f"also make each clip shifted by {PITCH_STEPS} semitones")
-    add("--max_examples", type=at_least(1), help="stop after this many pairs (default: never)")
+    add("--max_examples", type=at_least(1), help="stop after this many pairs, song by song (default: never)")
     add = parser.add_argument_group("which pairs are kept").add_argument
     add(
         "--frame_min_power_prop",

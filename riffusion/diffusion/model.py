@@ -1,6 +1,7 @@
 """The model's parts: loading them, widening the UNet for its second picture, and what the model says of itself."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -214,7 +215,9 @@ def _load(name: str, load: Callable[[], Loaded]) -> Loaded:
     elif not (Path(name) / "tokenizer").is_dir():  # from_pretrained would make one up
         raise UserError(f"{name}: not a model in diffusers' layout (it has no folder named tokenizer)")
     try:
-        _refuse_other_kinds(name, DiffusionPipeline.load_config(name))
+        with warnings.catch_warnings(action="ignore"):  # of arguments that diffusers passes on to the Hub's client
+            index = DiffusionPipeline.load_config(name)
+        _refuse_other_kinds(name, index)
         return load()
     except hub.HUB_ERRORS as error:
         if Path(name).is_dir():
