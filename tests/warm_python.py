@@ -17,6 +17,8 @@ import threading
 import traceback
 from pathlib import Path
 
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
 CLIENT = """#!{python} -IS
 import array, json, os, socket, struct, sys
 server = socket.socket(socket.AF_UNIX)
@@ -91,6 +93,8 @@ def _run(connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=lambda: (connection.recv(1), os._exit(137)), daemon=True).start()
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()  # what a test before has left: the processes of a launcher would each think to be alone
     status = _execute(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
