@@ -110,7 +110,8 @@ def measure_scaling(options: Options) -> Records:
             if before is not None:
                 row["growth of size"] = size / before[0]
                 row["of seconds"] = taken.seconds / before[1].seconds
-                row["of memory"] = taken.peak_mb / before[1].peak_mb
+                if before[1].peak_mb:  # nothing is seen of a process that ends at once
+                    row["of memory"] = taken.peak_mb / before[1].peak_mb
             rows.append(row)
             before = size, taken
     return rows
