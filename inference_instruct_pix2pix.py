@@ -184,15 +184,12 @@ def check_output(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     if max(len(set(scales or ())) for scales in (args.guidance_scale, args.image_guidance_scale)) > 1:
         parser.error("--output takes one guidance")
     ending = args.output.suffix.lower().removeprefix(".")
-    if args.images and ending in ("png", "wav"):
-        return
-    if args.images or ending not in FORMATS or args.format not in (ending, parser.get_default("format")):
-        parser.error(
-            f"--output: its ending must be one of {', '.join(FORMATS)}; png or wav for a picture: {args.output}"
-        )
+    endings = ("png", "wav") if args.images else tuple(FORMATS)
+    if ending not in endings or args.format not in (ending, parser.get_default("format")):
+        parser.error(f"--output: its ending must be one of {', '.join(endings)}: {args.output}")
     if args.output_stem is not None and args.output_stem.suffix.lower() != args.output.suffix.lower():
         parser.error(f"--output_stem: must have the same ending as --output: {args.output_stem}")
-    args.format = ending
+    args.format = args.format if args.images else ending
 
 
 def options_of(args: argparse.Namespace) -> PaintOptions:

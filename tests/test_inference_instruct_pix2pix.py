@@ -241,6 +241,10 @@ def test_one_picture_in_and_one_out(tiny_model, tmp_path):
     assert painted.size == Image.open(picture).size
     assert SpectrogramParams.from_exif(painted.getexif()).sample_rate == 44100
     assert (grey(tmp_path / "b.png") != grey(picture)).any()
+    with pytest.raises(SystemExit):
+        run(
+            tiny_model, tmp_path / "bad", "--input", str(picture), "--output", "b.png", "--output_stem", "c.gif", *flags
+        )
     folder = write_picture(tmp_path / "many" / "one.png").parent
     write_picture(folder / "two.png", seed=1)
     assert run(tiny_model, tmp_path / "all", "--images", str(folder), *flags) == 0

@@ -146,7 +146,7 @@ def load_parts(
 
     def load(kind: Any, folder: str, **options: object) -> Any:
         options |= {"subfolder": folder, "revision": revision, "cache_dir": cache_dir}
-        return _load(name, lambda: kind.from_pretrained(name, **options))
+        return _load(name, lambda: kind.from_pretrained(name, **options), revision, cache_dir)
 
     return Parts(
         tokenizer=load(CLIPTokenizer, "tokenizer"),
@@ -207,7 +207,7 @@ def load_pipeline(
     return pipeline.to(device)
 
 
-def _load(name: str, load: Callable[[], Loaded]) -> Loaded:
+def _load(name: str, load: Callable[[], Loaded], revision: str | None = None, cache_dir: Path | None = None) -> Loaded:
     if Path(name).is_absolute() and not Path(name).is_dir():
         raise UserError(f"{name}: no such folder")
     if not Path(name).is_dir():
@@ -216,9 +216,11 @@ def _load(name: str, load: Callable[[], Loaded]) -> Loaded:
         raise UserError(f"{name}: not a model in diffusers' layout (it has no folder named tokenizer)")
     try:
         with warnings.catch_warnings(action="ignore"):  # of arguments that diffusers passes on to the Hub's client
-            index = DiffusionPipeline.load_config(name)
+            index = DiffusionPipeline.load_config(name, revision=revision, cache_dir=cache_dir)
         _refuse_other_kinds(name, index)
         return load()
+    except UserError:
+        raise
     except hub.HUB_ERRORS as error:
         if Path(name).is_dir():
             raise UserError(f"{name}: not a model in diffusers' layout ({_first_line(error)})") from error
