@@ -26,7 +26,7 @@ from riffusion.pairs.tasks import TASKS, task_named
 from riffusion.util import files, names
 from riffusion.util.errors import UserError, own_failure
 from riffusion.util.flags import Help, at_least, probability, torch_device, within
-from riffusion.util.runtime import only_run, run_script, worker_context
+from riffusion.util.runtime import only_run, run_script, telling_what_is_kept, worker_context
 
 if TYPE_CHECKING:
     from riffusion.pairs.song_job import SongJob, SongResult
@@ -110,7 +110,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--frame_len_seconds", type=within(0.5, 60), default=5.11, help="clip length (default: 5.11)")
     add("--frame_overlap", type=probability, default=0.0, help="overlap as a share of a clip (default: 0)")
     add("--pitch_augment", action="store_true", help=f"also make each clip shifted by {PITCH_STEPS} semitones")
-    add("--max_examples", type=at_least(1), help="stop after this many pairs, song by song (default: never)")
+    first = "stop after this many pairs: the first songs', so that few are perhaps all of one song (default: never)"
+    add("--max_examples", type=at_least(1), help=first)
     add = parser.add_argument_group("which pairs are kept").add_argument
     add(
         "--frame_min_power_prop",
@@ -290,9 +291,10 @@ def run_with_progress(jobs: "list[SongJob]", args: argparse.Namespace) -> "list[
 
     from riffusion.pairs.song_job import run_jobs
 
-    results = []
+    results: list[SongResult] = []
     started, pairs = time.monotonic(), 0
-    with tqdm(total=len(jobs), unit="song", disable=args.silence) as progress:
+    told = telling_what_is_kept(lambda: f"{len(results)} of {len(jobs)} songs are done; the same command goes on")
+    with told, tqdm(total=len(jobs), unit="song", disable=args.silence) as progress:
         for result in run_jobs(jobs, args.num_proc, args.max_examples):
             results.append(result)
             pairs += result.pairs.total()
@@ -329,16 +331,17 @@ def write_report(
 
 def print_report(summary: dict[str, Any], path: Path) -> None:
     """Print a run's closing tables; `path` is its report's."""
-    from riffusion.util.tables import table
+    from riffusion.util.tables import counted, table
 
     print(table([{"edit": edit, "pairs": number} for edit, number in summary["pairs by edit"].items()]))
     print(table([{"not kept": reason, "number": number} for reason, number in summary["not kept"].items()]))
     for what, number in summary["stems mended"].items():
-        print(f"{number} stems with {what}: repaired in the pairs")
-    failed = len(summary["songs failed"])
-    print(f"{path.parent}: {summary['pairs']} pairs of {summary['songs'] - failed} songs; see {path.name}")
-    unlabelled, skipped = len(summary["songs without labels"]), len(summary["passed over"])
-    print(f"{failed} songs failed, {unlabelled} have no labels, {skipped} files were skipped")
+        print(f"{counted(number, 'stem')} with {what}: repaired in the pairs")
+    lists = ("songs failed", "songs without labels", "passed over")
+    failed, unlabelled, skipped = (len(summary[name]) for name in lists)
+    made = f"{counted(summary['pairs'], 'pair')} of {counted(summary['songs'] - failed, 'song')}"
+    print(f"{path.parent}: {made}; see {path.name}")
+    print(f"{counted(failed, 'song')} failed, {unlabelled} without labels, {counted(skipped, 'file')} skipped")
 
 
 if __name__ == "__main__":

@@ -342,7 +342,7 @@ def test_bad_input_is_one_clear_line(tiny_model, tmp_path):
     for flags, reason in {
         ("--start", "9"): "--start 9.0 is beyond its end",
         ("--start", "0.5", "--end", "0.505"): "less than 0.1 s to paint",
-        ("--pan", "0.5"): "--pan needs a stereo song",
+        ("--pan", "0.5"): "--pan needs a stereo song, and this one is mono",
         ("--format", "mp3"): "can't be written, with 1 channel of 12345 Hz",
         ("--format", "flac", "--bits", "32"): "can't be written",
     }.items():

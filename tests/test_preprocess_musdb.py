@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -25,9 +26,10 @@ from whole_songs import load_stems
 import preprocess_musdb
 from riffusion import audio
 from riffusion.image import mel_from_pixels
-from riffusion.pairs import stems
+from riffusion.pairs import song_job, stems
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.pair import METADATA, Pair, read_records
+from riffusion.pairs.preview import choose_pairs
 from riffusion.pairs.stems import Song, example_song
 from riffusion.pairs.tasks import Edit, task_named
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
@@ -418,6 +420,40 @@ def test_a_preview_shows_a_dozen_pairs(songs, tmp_path):
     preview = Image.open(tmp_path / "pairs" / "preview.png")
     assert np.asarray(preview).std() > 10
     assert len(load_dataset("imagefolder", data_dir=str(tmp_path / "pairs"))["train"]) == 48
+    chosen = choose_pairs(sorted(path.parent for path in (tmp_path / "pairs").rglob(METADATA)), 12, seed=0)
+    assert [len(list(songs)) for _, songs in itertools.groupby(folder for folder, _ in chosen)] == [6, 6]
+    edits = [pair.edit for _, pair in chosen]
+    assert {edit.task.name for edit in edits[:4]} == {"add", "remove", "extract", "keep"}
+    assert edits.count(Edit(task_named("keep"))) == 1  # they look alike
+
+
+def test_what_there_is_one_of_is_told_in_the_singular(songs, tmp_path, capsys):
+    shutil.rmtree(songs / "Band - Second")
+    preprocess_musdb.main(
+        preprocess_musdb.parse_args(
+            ["--root_data_dir", str(songs), "--output_dir", str(tmp_path / "pairs"), "--num_proc", "1", *TINY_CLIP]
+            + ["--max_examples", "1"]
+        )
+    )
+    told = capsys.readouterr().out.splitlines()
+    assert told[-2:] == [
+        f"{tmp_path / 'pairs'}: 1 pair of 1 song; see report.json",
+        "0 songs failed, 1 without labels, 0 files skipped",
+    ]
+
+
+def test_an_interrupted_run_says_how_many_songs_are_done(songs, tmp_path, monkeypatch):
+    write = song_job.write_song
+
+    def interrupted(result, max_pairs):
+        if result.job.song.name == "Band - Second":
+            raise KeyboardInterrupt
+        write(result, max_pairs)
+
+    monkeypatch.setattr(song_job, "write_song", interrupted)
+    with pytest.raises(KeyboardInterrupt) as ending:
+        run(songs, tmp_path / "pairs")
+    assert ending.value.__notes__ == ["1 of 2 songs are done; the same command goes on"]
 
 
 def test_the_sampler_needs_a_network(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -119,12 +120,18 @@ def test_the_card_names_the_data_that_was_used_and_no_figure_that_is_none(pairs,
     assert "held_out_loss" not in cells
 
 
-def test_stopping_and_resuming_changes_no_bit(pairs, tiny_base, tmp_path):
+def test_stopping_and_resuming_changes_no_bit(pairs, tiny_base, tmp_path, capfd):
     flags = ("--max_train_steps", "4", "--checkpointing_steps", "2", "--use_ema", "--train_text_encoder")
     straight = train(pairs, tiny_base, tmp_path / "straight", *flags)
+    told = capfd.readouterr()
+    assert "resumed" not in told.out
+    assert "\ntrain_batch_size: 2\n" in told.out and "\nuse_ema: True\n" in told.out
+    assert "adam_beta1" not in told.out and "None" not in told.out  # as they are by themselves
+    assert not re.search("Loading|Writing|Fetching", told.err)  # by which diffusers and transformers name their bars
     halves = tmp_path / "halves"
     train(pairs, tiny_base, halves, *flags[2:], "--max_train_steps", "2")
     train(pairs, tiny_base, halves, *flags, "--resume_from_checkpoint", "latest")
+    assert f"resumed from {halves}/checkpoint-2\n" in capfd.readouterr().out
     for name, weight in weights(straight).items():
         assert torch.equal(weight, weights(halves)[name]), name
     text = [load_file(folder / "text_encoder" / "model.safetensors") for folder in (straight, halves)]

@@ -30,6 +30,7 @@ from riffusion.spectrogram import SpectrogramParams
 from riffusion.util import files, hub, tables
 from riffusion.util.disk_space import writing
 from riffusion.util.errors import UserError
+from riffusion.util.runtime import only_download_bars
 
 if TYPE_CHECKING:
     from diffusers.training_utils import EMAModel
@@ -218,7 +219,8 @@ def _load(name: str, load: Callable[[], Loaded], revision: str | None = None, ca
         with warnings.catch_warnings(action="ignore"):  # of arguments that diffusers passes on to the Hub's client
             index = DiffusionPipeline.load_config(name, revision=revision, cache_dir=cache_dir)
         _refuse_other_kinds(name, index)
-        return load()
+        with only_download_bars():
+            return load()
     except UserError:
         raise
     except hub.HUB_ERRORS as error:
@@ -241,7 +243,8 @@ def _load_file(path: Path, config: str | None) -> StableDiffusionInstructPix2Pix
     elif not Path(config).is_dir():
         raise UserError(f"{config}: no such folder; the settings of {path} are looked for there")
     try:
-        return load_single_file(path, config)
+        with only_download_bars():
+            return load_single_file(path, config)
     except UserError:
         raise
     except (*hub.HUB_ERRORS, NotImplementedError, RuntimeError) as error:  # the latter of weights that are missing
@@ -281,7 +284,8 @@ def save(parts: Parts, facts: ModelFacts, folder: Path, half: bool, base: str = 
         base = part.config.get("_name_or_path", "")
         part.register_to_config(_name_or_path=files.without_folders(base))  # people publish what is saved
     try:
-        pipeline.save_pretrained(folder)
+        with only_download_bars():
+            pipeline.save_pretrained(folder)
         save_facts(folder, facts)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder}: the model can't be written ({_first_line(error)})") from error

@@ -152,7 +152,8 @@ def check_fits(song: InputSong, path: Path, params: SpectrogramParams, options: 
     if min(options.end or math.inf, song.seconds) - options.start < SHORTEST_REGION_SECONDS:
         raise UserError(f"{path}: from --start to --end there is less than {SHORTEST_REGION_SECONDS} s to paint")
     if options.pan and song.channels != 2:
-        raise UserError(f"{path}: --pan needs a stereo song, and this one has {song.channels} channels")
+        channels = "is mono" if song.channels == 1 else f"has {song.channels} channels"
+        raise UserError(f"{path}: --pan needs a stereo song, and this one {channels}")
     if options.format == "wav" and song.samples * song.channels * song.bits // 8 >= WAV_BYTES:
         raise UserError(f"{path}: is longer than a wav file can be: pass --format flac")
 

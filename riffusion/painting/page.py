@@ -14,6 +14,7 @@ from riffusion.painting.result import Result, Track
 from riffusion.painting.sounds import sound_address
 from riffusion.painting.summary import PAINTED
 from riffusion.util.disk_space import size
+from riffusion.util.tables import counted
 
 PITCHES = (220, 440, 880, 1760, 3520, 7040)  # Hz: the A's
 LONG_SECONDS = 12  # from here on tracks lie under one another, as wide as the page
@@ -58,7 +59,7 @@ def results_page(
 
 def _verdicts(results: Sequence[Result]) -> str:
     """How many results there are, and how many edits were performed."""
-    count = f"{len(results)} sample{'s' * (len(results) != 1)}"
+    count = counted(len(results), "sample")
     judged = [one.measured.verdict for one in results if one.measured.verdict is not Verdict.UNKNOWN]
     performed = judged.count(Verdict.PERFORMED)
     return f"{count}, {performed} of {len(judged)} edits performed (by level, activity and sound)" if judged else count
@@ -66,7 +67,7 @@ def _verdicts(results: Sequence[Result]) -> str:
 
 def _model(name: str, knowledge: Knowledge) -> str:
     """What a model was trained on and can't do."""
-    of = f" of {knowledge.songs} songs" if knowledge.songs else ""
+    of = f" of {counted(knowledge.songs, 'song')}" if knowledge.songs else ""
     told = {"instruments that instructions named": knowledge.instruments, "stems": knowledge.stems}
     lines = [f"{words}: {', '.join(names)}" for words, names in told.items() if names]
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
@@ -75,7 +76,7 @@ def _model(name: str, knowledge: Knowledge) -> str:
         limits = f"<p>What it can't do:</p><ul>{limits}</ul>"
     summary = "the model: what it was trained on" + " and can't do" * bool(limits)
     return f"""<details class="model"><summary>{summary}</summary>
-<p><b>{escape(name)}</b> was trained on {knowledge.pairs} pairs{of}:</p><ul>{items}</ul>{limits}</details>"""
+<p><b>{escape(name)}</b> was trained on {counted(knowledge.pairs, "pair")}{of}:</p><ul>{items}</ul>{limits}</details>"""
 
 
 def _download(around: Surroundings) -> str:

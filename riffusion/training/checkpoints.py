@@ -99,6 +99,14 @@ def find(folder: Path, name: str | None) -> Path | None:
     return checkpoint
 
 
+def kept(folder: Path) -> str:
+    """What a run that is interrupted leaves to go on with, in words."""
+    found = all_whole(folder)
+    if not found:
+        return "there is no checkpoint yet, so nothing is kept"
+    return f"{found[-1]} is kept; --resume_from_checkpoint latest goes on from there"
+
+
 def load(accelerator: Accelerator, checkpoint: Path) -> None:
     """Load weights and states. Raises UserError if they are of another kind of run."""
     try:

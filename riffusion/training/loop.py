@@ -24,7 +24,7 @@ from riffusion.training.validation import ValidationSet
 from riffusion.util import files, hub
 from riffusion.util.devices import warn_of_unusable_gpu
 from riffusion.util.distributed import any_process, catch_sigterm, ignore_sigterm
-from riffusion.util.runtime import only_run
+from riffusion.util.runtime import only_run, telling_what_is_kept
 
 PROJECT = "train_instruct_pix2pix"  # the run's name for logging backends
 LOG_STEPS = 10  # steps between readings of the loss: each makes a GPU wait
@@ -52,7 +52,8 @@ def train(options: TrainOptions) -> TrainingResult:
         examples = setup.make_examples(pairs, run)
         validation_set = setup.make_validation_set(splits, pairs, run)
         seconds_to_encode = time.perf_counter() - started
-        step, finished, speed = take_steps(run, examples, validation_set, range(first, steps))
+        with telling_what_is_kept(lambda: checkpoints.kept(options.output_dir)):
+            step, finished, speed = take_steps(run, examples, validation_set, range(first, steps))
         result = TrainingResult(seconds_to_encode, step, finished, speed, run.progress)
         if accelerator.is_main_process:
             save_result(run, result, pairs, before)
@@ -173,20 +174,22 @@ def resume(run: Run) -> int:
     if checkpoint is None:
         return 0
     checkpoints.load(run.accelerator, checkpoint)
+    run.accelerator.print(f"resumed from {checkpoint}")
     if run.ema is not None:
         run.ema.to(run.accelerator.device)  # its weights were loaded on the CPU
     return checkpoints.step_of(checkpoint)
 
 
 def prepare_outputs(run: Run) -> None:
-    """Print the settings, save them as training.json, and open the repository and the trackers."""
+    """Print the settings that were chosen, save all as training.json, and open the repository and the trackers."""
     options, settings = run.options, run.options.public()
     if run.accelerator.is_main_process:
         if options.push_to_hub:
             hub.prepare_upload(options.model_name, "model", options.hub_token)
         files.make_folder(options.output_dir)
         files.save_json(options.output_dir / outputs.SETTINGS, settings)
-        print("\n".join(f"{name}: {value}" for name, value in settings.items()))
+        print("\n".join(f"{name}: {value}" for name, value in options.chosen().items()))
+        print(f"all other settings are the defaults; {options.output_dir / outputs.SETTINGS} has all")
     run.accelerator.init_trackers(PROJECT, {name: str(value) for name, value in settings.items()})
 
 

@@ -98,6 +98,11 @@ class TrainOptions:
         """Optimizer steps between validation runs."""
         return self.validation_steps or self.checkpointing_steps
 
+    def chosen(self) -> dict[str, object]:
+        """Those of the public settings that aren't the defaults."""
+        defaults = vars(TrainOptions())
+        return {name: value for name, value in self.public().items() if vars(self)[name] != defaults[name]}
+
     def public(self) -> dict[str, object]:
         """The settings to show and to publish: no token, and none that another one overrides."""
         hidden = {"hub_token": True, "dataset_name": self.train_data_dir, "num_train_epochs": self.max_train_steps}

@@ -26,22 +26,41 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """No progress bars and no advice from diffusers and transformers meanwhile."""
+    """No progress bars, not even of downloads, and no advice from diffusers and transformers meanwhile."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     libraries = (diffusers_logging, transformers_logging)
-    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    before = [library.get_verbosity() for library in libraries]
+    with only_download_bars(downloads=False):
+        for library in libraries:
+            library.set_verbosity_error()
+        try:
+            yield
+        finally:
+            for library, verbosity in zip(libraries, before, strict=True):
+                library.set_verbosity(verbosity)
+
+
+@contextmanager
+def only_download_bars(downloads: bool = True) -> Iterator[None]:
+    """No progress bars of diffusers and transformers meanwhile, which load a model in parts of no size; those of
+    downloads stay, unless `downloads` says otherwise."""
+    from diffusers.utils import logging as diffusers_logging
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    had_downloads = not are_progress_bars_disabled()
+    libraries = [one for one in (diffusers_logging, transformers_logging) if one.is_progress_bar_enabled()]
     for library in libraries:
         library.disable_progress_bar()
-        library.set_verbosity_error()
+    if had_downloads and downloads:
+        enable_progress_bars()  # transformers has turned these off with its own
     try:
         yield
     finally:
-        for library, (verbosity, has_bars) in zip(libraries, before, strict=True):
-            library.set_verbosity(verbosity)
-            if has_bars:
-                library.enable_progress_bar()
+        for library in libraries:
+            library.enable_progress_bar()
 
 
 def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
@@ -61,12 +80,23 @@ def run_script(main: Callable[[Args], int], args: Args) -> NoReturn:
         print(f"error: {one_line(error)}", file=sys.stderr)
         code = 2
     except (KeyboardInterrupt, TerminatedError) as error:
-        print("interrupted: finished results are kept", file=sys.stderr)
+        print(": ".join(["interrupted", *getattr(error, "__notes__", [])]), file=sys.stderr)
         code = TERMINATED if isinstance(error, TerminatedError) else 130
     if streams["stdout"].failure:
         print(f"error: standard output: {streams['stdout'].failure}; finished results are kept", file=sys.stderr)
         code = code or 2
     sys.exit(code)
+
+
+@contextmanager
+def telling_what_is_kept(told: Callable[[], str]) -> Iterator[None]:
+    """Where this is interrupted, let the script's last line say what `told` returns then: what is kept, and how to go
+    on."""
+    try:
+        yield
+    except (KeyboardInterrupt, TerminatedError) as error:
+        error.add_note(told())
+        raise
 
 
 class TerminatedError(SystemExit):

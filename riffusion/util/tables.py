@@ -58,6 +58,11 @@ def cell_text(value: object) -> str:
     return str(value).replace("\n", " ")
 
 
+def counted(number: int, noun: str) -> str:
+    """How many there are of something whose plural ends in s: "1 song", "2 songs"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def is_absent(value: object) -> bool:
     """Whether there is nothing to show: None, NaN or infinity."""
     return value is None or (isinstance(value, float | np.floating) and not math.isfinite(value))

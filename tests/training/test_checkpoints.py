@@ -23,6 +23,15 @@ def cut_short(checkpoint):
     os.truncate(checkpoint / "model.safetensors", 100)
 
 
+def test_what_an_interrupted_run_goes_on_from_is_told(run, tmp_path):
+    folder, _ = run
+    assert (
+        checkpoints.kept(folder)
+        == f"{folder}/checkpoint-10 is kept; --resume_from_checkpoint latest goes on from there"
+    )
+    assert "nothing is kept" in checkpoints.kept(tmp_path / "empty")
+
+
 def test_latest_passes_over_what_was_cut_short(run, capsys):
     folder, _ = run
     assert checkpoints.find(folder, "latest").name == "checkpoint-10"

@@ -16,6 +16,14 @@ def test_learning_rate_schedules_are_those_of_diffusers_that_need_no_rules():
     assert set(LR_SCHEDULES) == {kind.value for kind in SchedulerType} - {"piecewise_constant"}
 
 
+def test_what_was_chosen_is_what_is_not_by_default():
+    assert TrainOptions().chosen() == {}
+    chosen = TrainOptions(
+        hub_token="secret", train_data_dir=Path("pairs"), seed=0, use_ema=True, crop_frames=64
+    ).chosen()
+    assert chosen == {"use_ema": True, "train_data_dir": Path("pairs"), "crop_frames": 64}
+
+
 def test_what_is_published_has_no_token_and_nothing_that_is_overridden():
     published = TrainOptions(hub_token="secret", output_dir=Path("models/mine")).public()
     assert "secret" not in published.values()

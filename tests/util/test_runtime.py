@@ -6,7 +6,9 @@ from pathlib import Path
 
 import datasets
 import diffusers
+import huggingface_hub
 import pytest
+import transformers
 
 from riffusion.util import runtime
 from riffusion.util.errors import UserError
@@ -26,12 +28,20 @@ def interrupt(_: None) -> int:
     raise KeyboardInterrupt
 
 
+def interrupt_after_two(_: None) -> int:
+    done = []
+    with runtime.telling_what_is_kept(lambda: f"{len(done)} of 3 songs are finished"):
+        done += ["one", "two"]
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("main", "code", "said"),
     [
         (refuse, 2, "error: song.wav: is bad"),
         (run_out, 2, "error: MemoryError"),
-        (interrupt, 130, "interrupted: "),
+        (interrupt, 130, "interrupted\n"),
+        (interrupt_after_two, 130, "interrupted: 2 of 3 songs are finished\n"),
         (lambda _: Path("/no/where").mkdir(), 2, "error: /no/where: No such file or directory"),
         (lambda _: len(Path("x" * 300).read_text()), 2, "error: xxx"),
         (lambda _: 1, 1, ""),
@@ -52,10 +62,11 @@ SLEEP = """
 import tempfile, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from riffusion.util.runtime import only_run, run_script
+from riffusion.util.runtime import only_run, run_script, telling_what_is_kept
 
 def main(pooled):
-    with tempfile.TemporaryDirectory() as folder, only_run(Path(folder, "lock")):
+    told = telling_what_is_kept(lambda: "nothing is finished")
+    with told, tempfile.TemporaryDirectory() as folder, only_run(Path(folder, "lock")):
         if pooled:
             with ProcessPoolExecutor(1) as pool:
                 jobs = [pool.submit(time.sleep, 60) for _ in range(3)]
@@ -82,7 +93,7 @@ def test_sigterm_removes_working_files_and_ends_with_143(tmp_path, pooled):
         run.terminate()
         _, errors = run.communicate(timeout=30)
     assert run.returncode == 143
-    assert errors == "interrupted: finished results are kept\n"
+    assert errors == "interrupted: nothing is finished\n"
     assert not list(scratch.iterdir())
 
 
@@ -119,6 +130,20 @@ with only_run(Path({str(tmp_path / "lock")!r})):
     assert (tmp_path / "lock").exists()
     with runtime.only_run(tmp_path / "lock"):
         pass
+
+
+def test_bars_of_libraries_are_off_meanwhile_and_those_of_downloads_stay_unless_it_is_quiet():
+    def bars() -> tuple[bool, ...]:
+        downloads = not huggingface_hub.utils.are_progress_bars_disabled()
+        return *(one.utils.logging.is_progress_bar_enabled() for one in (diffusers, transformers)), downloads
+
+    assert bars() == (True, True, True)
+    with runtime.only_download_bars():
+        assert bars() == (False, False, True)
+    assert bars() == (True, True, True)
+    with runtime.quiet_libraries(), runtime.only_download_bars():
+        assert bars() == (False, False, False)
+    assert bars() == (True, True, True)
 
 
 def test_nothing_is_told_to_anybody(tmp_path):
