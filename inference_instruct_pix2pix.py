@@ -201,6 +201,7 @@ def options_of(args: argparse.Namespace) -> PaintOptions:
 
 def main(args: argparse.Namespace) -> int:
     """Paint; returns the exit code."""
+    started = time.perf_counter()
     from riffusion.diffusion.lean_import import import_diffusers
 
     import_diffusers(args.model_id)
@@ -211,7 +212,7 @@ def main(args: argparse.Namespace) -> int:
     from riffusion.util.distributed import this_share
 
     warn_of_unusable_gpu(args.device)
-    started, share, options = time.perf_counter(), this_share(), options_of(args)
+    share, options = this_share(), options_of(args)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if options.quiet:
@@ -219,7 +220,7 @@ def main(args: argparse.Namespace) -> int:
         if options.is_piped:
             require_pipes(share.count)
             stack.enter_context(redirect_stdout(sys.stderr))
-        if options.is_piped or options.output is not None:
+        if options.writes_files_only:
             check_targets(options)
             options = replace(options, base_save_path=scratch / "results", zip_mb=0)
         run = plan_run(options, share, scratch)
@@ -246,9 +247,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def print_tasks(run: "Run") -> None:
-    """Say which task each instruction is taken for, and warn where that is doubtful."""
+    """Say what is done already, which task each instruction is taken for, and warn where that is doubtful."""
     from riffusion.pairs.task_words import read_instruction
 
+    if run.existing and not run.options.quiet:
+        print(f"{len(run.existing)} of {len(run.jobs)} done already, skipped")
     asked = [(job.prompt, job.task, job.options.task) for job in run.songs]
     asked += [(job.prompt, job.task, run.options.task) for job in run.items]
     for prompt, task, given in dict.fromkeys(asked):
@@ -269,24 +272,17 @@ def print_failures(run: "Run") -> None:
 
 
 def print_results(run: "Run", results: Sequence["Result"], spent: float) -> None:
-    """Print one row per result, the table over all, what the columns mean, and where to look."""
-    from riffusion.painting import columns
+    """Print tables and advice, how long it took, and where to look."""
+    from riffusion.painting.closing import closing_text
     from riffusion.painting.results import PAGE, SEARCH_PAGE
-    from riffusion.painting.summary import best_guidance, result_row, search_rows, summary_rows
-    from riffusion.util.tables import table
 
     options = run.options
     if options.quiet or not results:
         return
-    shown = [[result_row(result, options.is_search) for result in results]]
-    if len(results) > 1:
-        shown.append(search_rows(results) if options.is_search else summary_rows(results))
-    print("\n\n".join([*map(table, shown), columns.legend(shown)]) + "\n")
-    if options.is_search:
-        print(best_guidance(results))
-    painted = sum(job.folder in run.todo for job in run.done)
-    existing = f", {len(results) - painted} already existed" if painted < len(results) else ""
-    print(f"painted {painted} in {spent:.1f} s{existing}; seed {options.seed}")
+    print(closing_text(results, options) + "\n")
+    existing = f", {len(run.existing)} already existed" if run.existing else ""
+    taken = f"{run.seconds:.1f} s, {spent:.1f} s with loading and pages"
+    print(f"painted {len(run.done) - len(run.existing)} in {taken}{existing}; seed {options.seed}")
     if options.output is not None:
         print(f"written: {' and '.join(str(path) for path in (options.output, options.output_stem) if path)}")
     elif not options.is_piped:

@@ -24,6 +24,7 @@ from riffusion.diffusion.windows import tile
 from riffusion.painting import inputs, paint_song
 from riffusion.painting.inputs import read_song
 from riffusion.painting.jobs import needed_bytes
+from riffusion.painting.long_song import TiledSong
 from riffusion.painting.options import PaintOptions
 from riffusion.painting.run import open_inputs, open_items
 from riffusion.pairs.dataset import load_splits
@@ -398,15 +399,23 @@ def test_a_run_goes_on_where_it_stopped_and_overwrites_nothing(tiny_model, tmp_p
         return mixed(painting, *rest)
 
     monkeypatch.setattr(paint_song, "mix_candidate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as ending:
         run(tiny_model, output, *flags)
+    assert ending.value.__notes__ == ["1 of 2 results finished and kept; the same command goes on"]
+    with pytest.raises(KeyboardInterrupt) as ending:
+        run(tiny_model, tmp_path / "nothing", "--audio", str(tmp_path / "second.wav"), *flags[2:])
+    assert ending.value.__notes__ == ["nothing was finished; the same command goes on"]
     monkeypatch.undo()
     assert sorted(path.name for path in output.iterdir()) == ["first", "index.html", "results.json", "sounds.zip"]
     assert "first/painted.wav" in (output / "index.html").read_text()
     before = (output / "first" / "result.json").stat().st_mtime_ns
-    capsys.readouterr()
+    assert "done already" not in capsys.readouterr().out
     assert run(tiny_model, output, *flags) == 0
-    assert "painted 1 in" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "\n1 of 2 done already, skipped\n" in f"\n{told}"
+    assert re.search(
+        r"^painted 1 in \d+\.\d s, \d+\.\d s with loading and pages, 1 already existed", told, re.MULTILINE
+    )
     assert (output / "first" / "result.json").stat().st_mtime_ns == before
     assert "second/painted.wav" in (output / "index.html").read_text()
     with pytest.raises(UserError, match="first: was painted with other settings .*num_inference_steps 2, now 3"):
@@ -523,7 +532,9 @@ def test_a_search_ends_at_its_page_and_every_row_says_its_guidance(tiny_model, t
     audio.save_wav(tmp_path / "song.wav", tone(220, 1.0), RATE)
     flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a vocal", "--guidance_scale", "2.5", "5")
     assert run(tiny_model, tmp_path / "out", *flags, "--image_guidance_scale", "1.5") == 0
-    printed = capsys.readouterr().out
+    printed, bars = capsys.readouterr()
+    assert "guidance of text 2.5, image 1.5" in bars and "guidance of text 5, image 1.5" in bars
+    assert not re.search("Loading|Fetching", bars)  # by which diffusers and transformers name theirs
     assert max(map(len, printed.splitlines()[:-1])) <= 80
     assert printed.splitlines()[-1] == f"look and listen: {tmp_path / 'out' / 'guidance.html'}"
     lines = printed.splitlines()
@@ -532,7 +543,8 @@ def test_a_search_ends_at_its_page_and_every_row_says_its_guidance(tiny_model, t
     )
     rows = [line.split()[:4] for line in lines[first + 1 : first + 3]]
     assert rows == [["song", "add", "2.50", "1.50"], ["song", "add", "5.00", "1.50"]]
-    assert "edit performed: for add: the stem is active" in printed
+    assert printed.count("edit performed: heard, as loud as parts are, and sounds as asked") == 1
+    assert "1 sample: a hint only" in " ".join(printed.split())
     assert re.search(r"^best: text guidance (2.5|5), image guidance 1.5 \(", printed, re.MULTILINE)
     html = (tmp_path / "out" / "guidance.html").read_text()
     for cell in json.loads((tmp_path / "out" / "guidance.json").read_text()):
@@ -542,6 +554,21 @@ def test_a_search_ends_at_its_page_and_every_row_says_its_guidance(tiny_model, t
             assert f'src="{sound}"' in html
     assert "what the columns mean" in html
     assert "0 sample" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_search_hears_each_song_once_and_paints_as_without_it(tiny_model, tmp_path, monkeypatch):
+    for name in ("first", "second"):
+        audio.save_wav(tmp_path / f"{name}.wav", tone(220 if name == "first" else 330, 1.0), RATE)
+    encode, encoded = TiledSong.encode, []
+    monkeypatch.setattr(TiledSong, "encode", lambda song: encoded.append(song.region) or encode(song))
+    flags = ("--audio", str(tmp_path / "*.wav"), "--prompt", "add a vocal")
+    assert run(tiny_model, tmp_path / "grid", *flags, "--guidance_scale", "2.5", "5", "--quiet") == 0
+    assert len(encoded) == 2
+    for scale in ("5", "2.5"):
+        assert run(tiny_model, tmp_path / scale, *flags, "--guidance_scale", scale, "--quiet") == 0
+        for name in ("first", "second"):
+            alone, cell = (tmp_path / scale / name, tmp_path / "grid" / f"text-{scale}" / name)
+            assert (alone / "painted.wav").read_bytes() == (cell / "painted.wav").read_bytes()
 
 
 def test_the_table_and_the_page_say_which_attempt_was_kept(tiny_model, tmp_path, capsys, monkeypatch):
@@ -720,15 +747,21 @@ def test_an_instrument_that_the_model_never_heard_is_told_in_one_line_and_painte
     save_knowledge(taught, Knowledge(10, 2, ("vocals", "drums"), ("drums", "vocals"), ("It can't dance.",)))
     flags = ("--audio", str(tmp_path / "song.wav"), "--prompt", "add a violin and a choir")
     assert run(taught, tmp_path / "out", *flags) == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if "never heard" in line]
+    printed = capsys.readouterr()
+    assert re.search("^result .* never heard$", printed.out, re.MULTILINE) and "violin, choir" in printed.out
+    told = [line for line in printed.err.splitlines() if "never heard" in line]
     assert told == [
         "warning: 'add a violin and a choir' asks for what the model has never heard (violin, choir): "
         "it was trained on drums, vocals"
     ]
-    assert "It can&#x27;t dance." in (tmp_path / "out" / "index.html").read_text()
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert "It can&#x27;t dance." in html
+    assert html.count("never heard by the model: violin, choir") == 1
+    assert json.loads((tmp_path / "out" / "song" / "result.json").read_text())["never heard"] == ["violin", "choir"]
     assert (tmp_path / "out" / "song" / "painted.wav").is_file()
     assert run(tiny_model, tmp_path / "unsaid", *flags) == 0  # whose folder says nothing of what it knows
-    assert "never heard" not in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "never heard" not in printed.out + printed.err + (tmp_path / "unsaid" / "song" / "result.json").read_text()
 
 
 def test_flags_that_cannot_be_meant_are_refused(capsys):

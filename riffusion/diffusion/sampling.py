@@ -35,6 +35,11 @@ class Settings:
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # share of the steps that are guided: arXiv 2404.07724
     negative_prompt: str = ""
 
+    @property
+    def guidance(self) -> str:
+        """The guidance scales in words."""
+        return f"guidance of text {self.guidance_scale:g}, image {self.image_guidance_scale:g}"
+
 
 def choose_settings(
     facts: ModelFacts,

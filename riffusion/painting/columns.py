@@ -1,10 +1,8 @@
 """What the columns of result tables mean, in words, for the console and the page."""
 
-import shutil
-import textwrap
-
 from riffusion.painting.metrics import ACTIVE_DB, LEVEL_RANGE_DB, MIN_ACTIVE_SHARE
 from riffusion.painting.mixing import LIMITER_DB
+from riffusion.util.tables import filled
 
 PERFORMED = (
     f"for add: the stem is active in at least {100 * MIN_ACTIVE_SHARE:g} % of the frames, {LEVEL_RANGE_DB[0]:g} to "
@@ -19,6 +17,8 @@ ACTIVE = (
 VOICED = "share of frames where a pitch tracker hears a voice or another clear pitch in the stem"
 PITCH = "median pitch of the stem in its voiced frames"
 
+NEVER_HEARD = "instruments asked for that the model wasn't trained on: no verdict listens for them"
+
 MEANINGS = {
     "result": "folder of the result in --base_save_path",
     "task": "what was done with the painted stem: added, removed, extracted, or nothing (keep)",
@@ -32,6 +32,7 @@ MEANINGS = {
     "attempt": "number of the attempt, the first is 0",
     "kept": "which attempt the result is",
     "edit performed": PERFORMED,
+    "never heard": NEVER_HEARD,
     "performed %": f"share of the results that can be judged whose edit was performed: {PERFORMED}",
     "stem level dB": LEVEL,
     "level dB": f"{LEVEL}; median",
@@ -51,6 +52,24 @@ MEANINGS = {
     "input samples clipped": "samples of the input file beyond full scale",
     "backing samples changed": "samples of the input that differ after the edit; 0 means that it is untouched",
     "outside, grey levels": "how far the picture is from the input where nothing was to change, root mean square",
+}
+
+# what the console says instead of what takes more than a line there
+BRIEFLY = {
+    "result": "folder of the result",
+    "task": "what was done with the painted stem",
+    "edit performed": "heard, as loud as parts are, and sounds as asked (-: can't tell)",
+    "performed %": "share of the results with a verdict whose edit was performed",
+    "answer": "what was measured: paintings, the input itself, or true parts (oracle)",
+    "attempts": "how many were painted (--num_candidates, --retries)",
+    "never heard": "what the model wasn't trained on: no verdict listens for it",
+    "stem level dB": "level of the painted stem against the input",
+    "level dB": "median level of the painted stems against the input",
+    "active %": "share of the time in which the stem is heard",
+    "limited dB": f"stem turned down where the sum would clip, at most {LIMITER_DB:g} dB",
+    "samples cut": "samples where that wasn't enough: pass a lower --stem_gain_db",
+    "backing samples changed": "samples of the input that differ after the edit",
+    "outside, grey levels": "change of the picture where nothing was to change, rms",
 }
 
 # what the settings in result.json mean
@@ -94,7 +113,6 @@ def meanings(tables: list[list[dict[str, object]]]) -> dict[str, str]:
 
 
 def legend(tables: list[list[dict[str, object]]], width: int | None = None) -> str:
-    """Those explanations as lines no wider than `width` characters (default: the terminal's)."""
-    width = width or shutil.get_terminal_size().columns
-    lines = (f"{name}: {text}" for name, text in meanings(tables).items())
-    return "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in lines)
+    """Those explanations, briefly, as lines no wider than `width` characters (default: the terminal's)."""
+    lines = (f"{name}: {BRIEFLY.get(name, text)}" for name, text in meanings(tables).items())
+    return "\n".join(filled(line, width) for line in lines)

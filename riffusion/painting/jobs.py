@@ -256,6 +256,12 @@ def piles(jobs: Sequence[SongJob]) -> list[list[SongJob]]:
     return found
 
 
+def song_by_song(piles: Sequence[list[SongJob]]) -> list[list[SongJob]]:
+    """The piles in an order in which those of a song follow one another: it is then decoded and encoded once."""
+    recordings = [id(pile[0].song.recording) for pile in piles]
+    return sorted(piles, key=lambda pile: recordings.index(id(pile[0].song.recording)))
+
+
 def needed_bytes(song: InputSong, options: PaintOptions) -> tuple[int, int]:
     """Bytes that a song's result takes, and the bytes that are needed besides while it is made."""
     lossless = FORMATS[options.format].lossless

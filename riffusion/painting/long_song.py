@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from riffusion.diffusion.encode import latent_factor
+from riffusion.diffusion.knowledge import Knowledge, unheard
 from riffusion.diffusion.sampling import Denoiser, Settings, decode, encode_images, reconstruct_images
 from riffusion.diffusion.windows import Canvas, LevelBlend, tile
 from riffusion.image import mel_from_pixels, pixels_from_mel, shared_max_value
@@ -30,13 +31,20 @@ SILENT_BLOCK = 1 << 16  # samples
 
 @dataclass
 class Painter:
-    """A model, what its edited pictures show ("mix" or "stem"), and how many pictures it samples together."""
+    """A model, what its edited pictures show ("mix" or "stem"), how many pictures it samples together, and what it
+    was trained on, if its folder says so."""
 
     pipeline: StableDiffusionInstructPix2PixPipeline
     converter: SpectrogramConverter
     target: str
     batch_size: int
     quiet: bool = False
+    knowledge: Knowledge | None = None
+    encoded: dict[object, tuple[Tensor, np.ndarray]] = field(default_factory=dict)  # what it heard last
+
+    def never_heard(self, prompt: str) -> list[str]:
+        """The instruments that an instruction asks for though the model wasn't trained on any, as far as is known."""
+        return [] if self.knowledge is None else unheard(prompt, self.knowledge)
 
 
 @dataclass
@@ -54,13 +62,14 @@ class Region:
 
 
 @contextmanager
-def open_song(mono: Path, region: Region, painter: Painter) -> Iterator["TiledSong"]:
+def open_song(mono: Path, region: Region, painter: Painter, sound: str = "") -> Iterator["TiledSong"]:
     """A song, mono at the model's sample rate, ready to be painted over in a region: its windows are encoded.
 
+    That is done once for jobs that follow one another, if they name their `sound`, by its digest, and it is the same.
     Memory grows with the length only by the latents, a thousandth of the sound.
     """
     with soundfile.SoundFile(os.fsencode(mono)) as song:
-        yield TiledSong(song, region, painter)
+        yield TiledSong(song, region, painter, sound)
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Share:
 class TiledSong:
     """A region of a song, and as much around it as makes a clip, through the overlapping windows of a model."""
 
-    def __init__(self, song: soundfile.SoundFile, painted: Region, painter: Painter):
+    def __init__(self, song: soundfile.SoundFile, painted: Region, painter: Painter, sound: str = ""):
         self.song, self.painted, self.painter = song, painted, painter
         self.params, self.cores = painter.converter.params, core_count(painter.pipeline.device)
         self.region = painted.grown(self.params.clip_samples, song.frames)
@@ -92,13 +101,14 @@ class TiledSong:
         frames = (self.region.end - self.region.start) // self.params.hop_length + 1
         self.columns = tile(-(-frames // factor), -(-self.params.num_frames // factor))  # of latents
         self.frames: Canvas = self.columns.scaled(factor)
-        self.conditions, self.max_values = self.encode()  # (windows, C, h, w), and (frames,)
+        self.conditions, self.max_values = self.encode_once(sound)  # (windows, C, h, w), and (frames,)
 
     def paint(self, prompt: str, noises: list[str], settings: Settings) -> Tensor:
         """Latents (candidates, C, h, columns), one candidate for each name, which chooses its noise."""
         painter, conditions = self.painter, self.conditions.repeat(len(noises), 1, 1, 1)
         steps = len(conditions) * settings.num_inference_steps
         with tqdm(total=steps, unit="step", desc="painting", disable=painter.quiet) as progress:
+            progress.set_postfix_str(settings.guidance)
             denoiser = Denoiser(painter.pipeline, settings, self.columns, painter.batch_size, progress)
             return denoiser.sample(conditions, [prompt] * len(noises), noises)
 
@@ -122,6 +132,14 @@ class TiledSong:
         self.song.seek(first)
         heard = self.song.read(min(samples, self.region.end - first), dtype="float32")
         return torch.from_numpy(np.pad(heard, (0, samples - len(heard))))[None]
+
+    def encode_once(self, sound: str) -> tuple[Tensor, np.ndarray]:
+        """`encode`, or what that gave last if it was for the same region of the same sound; "" is always another."""
+        known, key = self.painter.encoded, (sound, self.region.start, self.region.end)
+        if not sound or key not in known:
+            known.clear()
+            known[key] = self.encode()
+        return known[key]
 
     def encode(self) -> tuple[Tensor, np.ndarray]:
         """The windows' latents (windows, C, h, w), and the amplitude of black in every frame (frames,).

@@ -77,6 +77,11 @@ class Measurements:
         return replace(mixing, backing_changed=None, outside_grey=None)
 
     @classmethod
+    def key(cls, name: str) -> str:
+        """What result.json, tables and pages call a field."""
+        return next(one.metadata["key"] for one in fields(cls) if one.name == name)
+
+    @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Measurements":
         """The inverse of `row`, also of rows that earlier versions wrote; JSON's null is NaN."""
         values = {one.name: row[one.metadata["key"]] for one in fields(cls) if one.metadata["key"] in row}

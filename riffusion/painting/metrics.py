@@ -10,6 +10,7 @@ from riffusion.painting.measurements import Measurements, Verdict
 from riffusion.painting.timbre import Timbre, TimbreMeter
 from riffusion.pairs.features import VOICED, pitch_detector
 from riffusion.pairs.tasks import Success, Task
+from riffusion.util.tables import cell_text
 
 LEVEL_RANGE_DB = (-20.0, 18.0)  # a painted stem against the backing, in its active frames; true parts: -14 to 17
 MIN_ACTIVE_SHARE = 0.1  # of the clip's frames; a few cymbals are a true part
@@ -19,6 +20,12 @@ SOUNDS_LIKE: dict[str, dict[str, tuple[float, float]]] = {
     "vocals": {"voiced_share": (0.15, 1.0), "overtone_share": (0.45, 1.0)},
     "drums": {"voiced_share": (0.0, 0.65), "onset_db": (7.0, np.inf)},
     "bass": {"voiced_share": (0.1, 1.0), "low_share": (0.7, 1.0)},
+}
+RECORDED = {  # the same measurements in `Measurements`, and by how much they are larger there
+    "voiced_share": ("voiced_percent", 100),
+    "overtone_share": ("overtones_percent", 100),
+    "onset_db": ("onsets_db", 1),
+    "low_share": ("low_percent", 100),
 }
 MAX_LIKENESS = 0.75  # frames nearer to the backing's are a copy; 99 % of true vocals are under 0.55, copies over 0.85
 
@@ -148,6 +155,35 @@ class StemAnalysis:
             onsets_db=self.timbre.onset_db,
             low_percent=100 * self.timbre.low_share,
         )
+
+
+def shortfalls(measured: Measurements, task: Task, stem: str = "") -> list[str]:
+    """Why an edit counts as not performed: each measurement that misses its limits, with them, in words.
+
+    `stem` is the one that was asked for, "" if unknown. Empty unless the verdict is that the edit failed.
+    """
+    if measured.verdict is not Verdict.FAILED:
+        return []
+    least = 100 * MIN_ACTIVE_SHARE
+    limits = {"active_percent": (0.0, least)}
+    if task.success is Success.NEW_PART:
+        limits = {"level_db": LEVEL_RANGE_DB, "active_percent": (least, 100.0)}
+        for name, (low, high) in SOUNDS_LIKE.get(stem, {}).items():
+            recorded, factor = RECORDED[name]
+            limits[recorded] = (factor * low, factor * high)
+    values = {name: value for name in limits if (value := getattr(measured, name)) is not None}
+    return [
+        f"{measured.key(name)} {cell_text(value)} (needs {limit_in_words(*limits[name])})"
+        for name, value in values.items()
+        if not limits[name][0] <= value <= limits[name][1]
+    ]
+
+
+def limit_in_words(low: float, high: float) -> str:
+    """What a measurement must be, from `low` to `high`, where 0, 100 % and infinity are no limit."""
+    if high in (100, np.inf):
+        return f"at least {low:g}"
+    return f"at most {high:g}" if low == 0 else f"{low:g} to {high:g}"
 
 
 class SoundMeter:

@@ -93,6 +93,11 @@ class PaintOptions:
         return self.audio == (STDIN,)
 
     @property
+    def writes_files_only(self) -> bool:
+        """Whether the result goes where somebody wants it, and no folder of results is left."""
+        return self.is_piped or self.output is not None
+
+    @property
     def paints_songs(self) -> bool:
         """Whether songs are painted into, and not the images of a dataset."""
         return self.audio is not None or self.edits is not None

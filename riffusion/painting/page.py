@@ -12,7 +12,7 @@ from riffusion.painting.markup import SETTING, document, hint, legend, link, pla
 from riffusion.painting.measurements import Verdict
 from riffusion.painting.result import Result, Track
 from riffusion.painting.sounds import sound_address
-from riffusion.painting.summary import PAINTED
+from riffusion.painting.summary import PAINTED, why_not
 from riffusion.util.disk_space import size
 from riffusion.util.tables import counted
 
@@ -53,7 +53,7 @@ def results_page(
     songs = [_song(song, around.levels) for song in by_song(results)]
     controls = tools() + _download(around) if results else ""
     models = [_model(name, knowledge) for name, knowledge in around.models.items()]
-    body = [heading, search, failed, *models, controls, table(summary), legend(tables), *songs]
+    body = [heading, _advice(results), search, failed, *models, controls, table(summary), legend(tables), *songs]
     return document("Results", "\n".join(body))
 
 
@@ -63,6 +63,14 @@ def _verdicts(results: Sequence[Result]) -> str:
     judged = [one.measured.verdict for one in results if one.measured.verdict is not Verdict.UNKNOWN]
     performed = judged.count(Verdict.PERFORMED)
     return f"{count}, {performed} of {len(judged)} edits performed (by level, activity and sound)" if judged else count
+
+
+def _advice(results: Sequence[Result]) -> str:
+    """What to do about edits that weren't performed, if there are some."""
+    if not any(result.measured.verdict is Verdict.FAILED for result in results):
+        return ""
+    return """<p class="soft">Not performed? <code>--retries 3</code> paints again until an edit is,
+<code>--num_candidates 4</code> keeps the best of four; both with <code>--overwrite</code>.</p>"""
 
 
 def _model(name: str, knowledge: Knowledge) -> str:
@@ -139,11 +147,12 @@ def _result(result: Result, heading: str, levels: dict[str, float]) -> str:
         f'<button class="pick" title="play this one (key {number})">{escape(track.name)}</button>'
         for number, track in enumerate(result.tracks, start=1)
     )
+    notes = "".join(f'<p class="warning">{escape(note)}</p>' for note in _notes(result))
     long = " long" * (result.seconds > LONG_SECONDS)
     return f"""<section class="sample{long}" data-seconds="{result.seconds:.6f}" data-columns="{result.columns}">
 <h2>{escape(heading)} {_badge(result.measured.verdict)}</h2>
 <p class="prompt">{asked}{escape(result.prompt) or '<span class="soft">(no instruction)</span>'}</p>
-{onto}{kept}<div class="transport">{transport(picks)}</div>
+{notes}{onto}{kept}<div class="transport">{transport(picks)}</div>
 <div class="tracks">
 {tracks}
 </div>
@@ -152,6 +161,14 @@ def _result(result: Result, heading: str, levels: dict[str, float]) -> str:
 <details><summary>measured</summary>{table(_measurements(result))}{table(_attempts(result))}</details>
 <details><summary>settings</summary>{table(_settings(result))}</details>
 </section>"""
+
+
+def _notes(result: Result) -> list[str]:
+    """What is to be known before listening: why the edit wasn't performed, and what the model can't know."""
+    notes = [f"not performed: {', '.join(reasons)}"] if (reasons := why_not(result)) else []
+    if unknown := ", ".join(result.never_heard):
+        notes.append(f"never heard by the model: {unknown}; no verdict says whether it sounds like that")
+    return notes
 
 
 def _badge(verdict: Verdict) -> str:

@@ -98,14 +98,15 @@ def save_item(run: ItemRun, painter: Painter) -> None:
     """Write the best candidate's pictures and sound: original, painted, stem and target."""
     item, item_audio, params = run.job.item, run.audio, run.job.item.params
     kept = run.painted[best(run.candidates).attempt.number]
-    signals = item_audio.signals(kept.stem)
-    peak = max(float(signal.abs().max()) for signal in signals.values())
+    sounds = item_audio.signals(kept.stem)
+    peak = max(float(sound.abs().max()) for sound in sounds.values())
     gain = 1 / max(peak, 1e-9) if peak > 1 or item.max_value is None else 1.0  # else the level is unknown
     shown = item.shown(item_audio.unedited, kept.picture, painter.target)
     max_value, seconds = float(item.max_value or 1.0), item_audio.backing.shape[-1] / params.sample_rate
-    pictures = {name: image_from_spectrogram(shown[name], params, max_value) for name in signals}
+    pictures = {name: image_from_spectrogram(shown[name], params, max_value) for name in sounds}
     controls = {name: one.measured for name, one in item_audio.controls(painter.target).items()}
     with working_folder(run.job.folder) as folder:
-        for name, signal in signals.items():
-            audio.save_wav(folder / f"{name}.wav", gain * signal.numpy(), params.sample_rate)
-        save_result(folder, run.job, run.candidates, Signals(pictures, "wav", seconds, params), controls)
+        for name, sound in sounds.items():
+            audio.save_wav(folder / f"{name}.wav", gain * sound.numpy(), params.sample_rate)
+        signals, unknown = Signals(pictures, "wav", seconds, params), painter.never_heard(run.job.prompt)
+        save_result(folder, run.job, run.candidates, signals, controls, unknown)

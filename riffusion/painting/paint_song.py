@@ -58,7 +58,8 @@ def paint_song(job: SongJob, painter: Painter) -> None:
         pictures = {name: drawn[name] for name in SIGNALS}
         for path in keep_best(candidates, Path(scratch)).iterdir():
             path.replace(folder / path.name)
-        save_result(folder, job, candidates, Signals(pictures, options.format, job.song.seconds, params))
+        signals = Signals(pictures, options.format, job.song.seconds, params)
+        save_result(folder, job, candidates, signals, never_heard=painter.never_heard(job.prompt))
 
 
 def paint_candidates(painting: SongPainting) -> tuple[list[Candidate], dict[str, Image.Image]]:
@@ -70,7 +71,7 @@ def paint_candidates(painting: SongPainting) -> tuple[list[Candidate], dict[str,
     job, options, scratch = painting.job, painting.options, painting.mono.parent
     candidates: list[Candidate] = []
     pictures: dict[str, Image.Image] = {}
-    with open_song(painting.mono, painting.region, painting.painter) as song:
+    with open_song(painting.mono, painting.region, painting.painter, job.song.sha256) as song:
         for attempts in plan_rounds(job.settings, options.num_candidates, options.retries):
             noises = [attempt.noise_name(job.song.name) for attempt in attempts]
             painted = song.paint(job.prompt, noises, attempts[0].settings)

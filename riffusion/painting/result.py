@@ -60,6 +60,8 @@ class Result:
     - `min_frequency`, `max_frequency`: bottom and top of the pictures in Hz
     - `tracks`: the signals in order: `name`, `sound` and `picture`, two files in the result's folder
     - `comparison`: an animation of the pictures, a file there
+    - `never heard`: instruments that the instruction asks for though the model wasn't trained on any; only if there
+      are some
     """
 
     name: str
@@ -77,6 +79,7 @@ class Result:
     max_frequency: float
     tracks: list[Track]
     comparison: str
+    never_heard: tuple[str, ...] = ()
 
     @property
     def guidance(self) -> tuple[float, float]:
@@ -101,7 +104,7 @@ class Result:
             "max_frequency": self.max_frequency,
             "tracks": [vars(track) for track in self.tracks],
             "comparison": self.comparison,
-        }
+        } | ({"never heard": list(self.never_heard)} if self.never_heard else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], name: str) -> "Result":
@@ -125,6 +128,7 @@ class Result:
             max_frequency=value["max_frequency"],
             tracks=[Track(**track) for track in value["tracks"]],
             comparison=value["comparison"],
+            never_heard=tuple(value.get("never heard", ())),
         )
 
 

@@ -1,8 +1,9 @@
 """A run of the inference script: what is to be painted, by this process or by several, and what came of it."""
 
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from riffusion.audio import temporary_folder
 from riffusion.diffusion import model
 from riffusion.diffusion.encode import unread_text
-from riffusion.diffusion.knowledge import load_knowledge, unheard
+from riffusion.diffusion.knowledge import load_knowledge
 from riffusion.painting import jobs, results
 from riffusion.painting.dataset_items import Item, picture_items, read_items
 from riffusion.painting.edit_requests import edit_requests, with_result_below
@@ -31,6 +32,8 @@ from riffusion.util.devices import choose_dtype
 from riffusion.util.disk_space import writing
 from riffusion.util.distributed import Share
 from riffusion.util.errors import UserError, own_failure
+from riffusion.util.runtime import telling_what_is_kept
+from riffusion.util.tables import counted
 
 if TYPE_CHECKING:
     import datasets
@@ -52,6 +55,8 @@ class Run:
     items: list[ItemJob]
     todo: set[Path]  # folders of the jobs that aren't finished
     failures: dict[str, str]
+    painted: set[Path] = field(default_factory=set)  # folders that this process has finished
+    seconds: float = 0.0  # that it has painted for
 
     @property
     def jobs(self) -> Sequence[Job]:
@@ -62,6 +67,11 @@ class Run:
     def done(self) -> list[Job]:
         """The jobs that didn't fail."""
         return [job for job in self.jobs if job.label not in self.failures]
+
+    @property
+    def existing(self) -> list[Job]:
+        """The jobs that were done before this run."""
+        return [job for job in self.done if job.folder not in self.todo]
 
     def results(self) -> list[Result]:
         """What the folders of the jobs that are done hold."""
@@ -74,15 +84,30 @@ class Run:
         What fails is noted; the others go on.
         """
         piles = self.share.mine(jobs.piles([job for job in self.songs if job.folder in self.todo]))
-        songs = [job for pile in piles for job in pile]
+        songs = [job for pile in jobs.song_by_song(piles) for job in pile]
         items = self.share.mine([job for job in self.items if job.folder in self.todo])
         painter = load_painter(self.options, self.facts, self.options.device or self.share.device)
         warn_of_prompts(painter, [*songs, *items])
-        warn_of_unheard(self.options.model_id, [*songs, *items])
-        if songs:
-            paint_songs(songs, painter, self.options, self.failures)
-        if items:
-            paint_items_in_batches(items, painter, self.options, self.failures)
+        warn_of_unheard(painter, [*songs, *items])
+        started = time.perf_counter()
+        with telling_what_is_kept(self.told_of_rest):
+            if songs:
+                paint_songs(songs, painter, self)
+            if items:
+                paint_items_in_batches(items, painter, self)
+        self.seconds = time.perf_counter() - started
+
+    def told_of_rest(self) -> str:
+        """What an interrupted run has finished, and how to go on, in words."""
+        if self.options.writes_files_only:
+            return "nothing was written"
+        finished = len(self.existing) + len(self.painted)
+        on = "the same command goes on"
+        return (
+            f"{finished} of {counted(len(self.jobs), 'result')} finished and kept; {on}"
+            if finished
+            else f"nothing was finished; {on}"
+        )
 
     def write_pages(self) -> None:
         """Write the page of every folder of results, and the one over all guidance scales in a search."""
@@ -229,14 +254,11 @@ def warn_of_prompts(painter: Painter, todo: Sequence[Job]) -> None:
             warn(f"the instruction is too long for the model, from {unread[:60]!r} on")
 
 
-def warn_of_unheard(model_id: str, todo: Sequence[Job]) -> None:
+def warn_of_unheard(painter: Painter, todo: Sequence[Job]) -> None:
     """Say which instructions ask for instruments that the model was never trained on, if its folder says on which."""
-    knowledge = load_knowledge(model_id)
-    if knowledge is None:
-        return
     for prompt in dict.fromkeys(job.prompt for job in todo):
-        if names := unheard(prompt, knowledge):
-            heard = ", ".join(knowledge.instruments)
+        if names := painter.never_heard(prompt):
+            heard = ", ".join(painter.knowledge.instruments if painter.knowledge else ())
             warn(f"{prompt!r} asks for what the model has never heard ({', '.join(names)}): it was trained on {heard}")
 
 
@@ -252,12 +274,13 @@ def load_painter(options: PaintOptions, facts: model.ModelFacts, device: torch.d
     if options.compile:
         pipeline.unet.compile()
     converter = SpectrogramConverter(facts.params, str(device))
-    return Painter(pipeline, converter, facts.target, options.batch_size, options.quiet)
+    knowledge = load_knowledge(options.model_id)
+    return Painter(pipeline, converter, facts.target, options.batch_size, options.quiet, knowledge)
 
 
-def paint_songs(todo: Sequence[SongJob], painter: Painter, options: PaintOptions, failures: dict[str, str]) -> None:
+def paint_songs(todo: Sequence[SongJob], painter: Painter, run: Run) -> None:
     """Paint into songs, one after another; what is decoded of a song is deleted after its last job."""
-    failed = set[Path]()
+    options, failures, failed = run.options, run.failures, set[Path]()
     for job, following in zip_longest(todo, todo[1:]):
         needed = sum(jobs.needed_bytes(job.song, options))
         with own_failure(job.label, failures), writing(job.folder, needed):
@@ -266,6 +289,7 @@ def paint_songs(todo: Sequence[SongJob], painter: Painter, options: PaintOptions
             if not options.quiet:
                 print(f"{job.song.name}: {job.prompt}")
             paint_into(job, painter)
+            run.painted.add(job.folder)
         if job.label in failures:
             failed.add(job.folder)
         if following is None or following.song.recording is not job.song.recording:
@@ -283,10 +307,9 @@ def paint_into(job: SongJob, painter: Painter) -> None:
             paint_song(job, painter)
 
 
-def paint_items_in_batches(
-    todo: Sequence[ItemJob], painter: Painter, options: PaintOptions, failures: dict[str, str]
-) -> None:
+def paint_items_in_batches(todo: Sequence[ItemJob], painter: Painter, run: Run) -> None:
     """Paint over the pictures of items; those that are sampled alike go together."""
+    options, failures = run.options, run.failures
     steps = options.num_candidates * options.num_inference_steps  # per item; retries come on top
     with tqdm(total=len(todo) * steps, unit="step", desc="painting", disable=options.quiet) as progress:
         done = 0
@@ -294,12 +317,14 @@ def paint_items_in_batches(
             alike = list(group)
             for first in range(0, len(alike), options.batch_size):
                 batch = alike[first : first + options.batch_size]
-                progress.set_postfix_str(f"{done} of {len(todo)} samples done")
+                progress.set_postfix_str(f"{done} of {len(todo)} samples done, {batch[0].settings.guidance}")
                 try:
                     paint_item_jobs(batch, painter, progress, options)
+                    run.painted |= {job.folder for job in batch}
                 except Exception:  # whose failure it is shows when each is painted alone
                     for job in batch:
                         with own_failure(str(job.folder), failures), writing(job.folder):
                             paint_item_jobs([job], painter, progress, options)
+                            run.painted.add(job.folder)
                 done += len(batch)
         progress.set_postfix_str(f"{done} of {len(todo)} samples done")

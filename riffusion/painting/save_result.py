@@ -1,5 +1,6 @@
 """The end of every painting job: an animated comparison, and result.json, which says that the folder is complete."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def save_result(
     candidates: list[Candidate],
     signals: Signals,
     controls: dict[str, Measurements] | None = None,
+    never_heard: Sequence[str] = (),
 ) -> None:
     """Write a job's pictures, its comparison and, last, its result.json into the folder where its sounds lie already.
 
@@ -62,5 +64,6 @@ def save_result(
         max_frequency=signals.params.max_frequency,
         tracks=signals.tracks(),
         comparison=COMPARISON,
+        never_heard=tuple(never_heard),
     )
     write_result(folder, result)

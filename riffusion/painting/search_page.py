@@ -7,10 +7,11 @@ from riffusion.painting.charts import chart_key, line_chart
 from riffusion.painting.columns import MEANINGS
 from riffusion.painting.loudness import matching_gains
 from riffusion.painting.markup import document, explained, hint, legend, link, player, tools, transport
-from riffusion.painting.summary import BACKING_CHANGED, OUTSIDE, Cell, best_cell
+from riffusion.painting.summary import BACKING_CHANGED, OUTSIDE, SHARE, Cell, best_cell, doubts
 from riffusion.util.tables import cell_text
 
-BOUNDS = {"performed %": (0.0, 100.0)}
+BOUNDS = {SHARE: (0.0, 100.0)}
+MOST_NAMED = 3  # instructions and songs
 
 
 def grid_page(cells: Sequence[Cell], levels: dict[str, float] | None = None) -> str:
@@ -36,8 +37,24 @@ def grid_page(cells: Sequence[Cell], levels: dict[str, float] | None = None) -> 
     grid = f'<section class="sample" data-seconds="{seconds:.6f}">{head}{grid}</section>'
     text = "Each cell: the first sample's stem and players, the share of edits performed, and what was measured of all."
     chosen = f'<p><b class="mark">Best: text {best.guidance_scale:g}, image {best.image_guidance_scale:g}</b>: '
-    body = f"<h1>Guidance search</h1><p>{text}</p>{chosen}{escape(reason)}.</p>{curves(cells)}{tools()}{grid}"
+    warnings = "".join(f'<p class="warning">{escape(doubt)}</p>' for doubt in doubts(best, cells))
+    found_best = f"{chosen}{escape(reason)}.</p>{warnings}"
+    body = f"<h1>Guidance search</h1>{subject(cells)}<p>{text}</p>{found_best}{curves(cells)}{tools()}{grid}"
     return document("Guidance search", body + legend([[cell.summary.row() for cell in cells]]))
+
+
+def subject(cells: Sequence[Cell]) -> str:
+    """What was painted, and into what: the first few instructions and songs."""
+    prompts = named([prompt for cell in cells for prompt in cell.prompts])
+    titles = named([title for cell in cells for title in cell.titles])
+    return f'<p class="prompt">{escape(prompts)}</p><p class="soft">{escape(titles)}</p>'
+
+
+def named(names: Sequence[str]) -> str:
+    """Each name once, the first few of them."""
+    shown = list(dict.fromkeys(names))
+    more = len(shown) - MOST_NAMED
+    return "; ".join(shown[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def input_of(cells: Sequence[Cell]) -> str:
@@ -58,14 +75,14 @@ def cell_gains(cells: Sequence[Cell], levels: dict[str, float]) -> dict[str, flo
 
 def _cell(cell: Cell, gains: dict[str, float], is_best: bool) -> str:
     summary = {name: value for name, value in cell.summary.row().items() if name != "answer"}
-    performed = cell_text(summary.pop("performed %"))
+    del summary[SHARE]
     rest = "<br>".join(f"{explained(name)} {cell_text(value)}" for name, value in summary.items())
     picture = f'<img src="{link(cell.picture)}" alt="spectrogram, stem" loading="lazy">'
     players = "".join(
         f'<button class="pick">{escape(name)}</button>{player(link(sound), gains.get(sound, 1.0))}'
         for name, sound in cell.sounds.items()
     )
-    share = f'<a href="{link(cell.page)}"{hint("performed %")}><b>{performed} % performed</b></a>'
+    share = f'<a href="{link(cell.page)}"{hint(SHARE)}><b>{cell.summary.performed}</b></a>'
     mark = ' <b class="mark">best</b>' if is_best else ""
     return (
         f'<td class="cell{" best" * is_best}"><div class="scroll"><div class="sheet"><div class="plot">{picture}<i></i>'
@@ -91,7 +108,7 @@ def curves(cells: Sequence[Cell]) -> str:
 def measured(cells: Sequence[Cell]) -> dict[str, Callable[[Cell], float]]:
     """What is drawn, by its name: for preservation what was measured, pictures or samples."""
     drawn: dict[str, Callable[[Cell], float]] = {
-        "performed %": lambda cell: cell.summary.performed_percent,
+        SHARE: lambda cell: cell.summary.performed_percent,
         "level dB": lambda cell: cell.summary.level_db,
     }
     if any(cell.summary.outside_grey is not None for cell in cells):

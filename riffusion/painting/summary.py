@@ -1,7 +1,5 @@
 """Tables over many results: shares of edits performed and medians, by what was measured and by guidance."""
 
-import shutil
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +7,22 @@ from typing import Any
 import numpy as np
 
 from riffusion.painting.measurements import BACKING_CHANGED, OUTSIDE, Measurements, Verdict
+from riffusion.painting.metrics import shortfalls
 from riffusion.painting.result import Result
+from riffusion.pairs.instructions import asked_stem
+from riffusion.pairs.tasks import task_named
+from riffusion.util.tables import cell_text, filled
 
+ACTED_ON = ("edit performed", "stem level dB", "active %", OUTSIDE)  # measures in the printed table
+TROUBLES = ("limited dB", "samples cut", BACKING_CHANGED)  # those that are only printed where they aren't 0
 USUAL_LEVEL_DB = -2.6  # median level of true parts, by the card of checkpoints/small
+FAR_LEVEL_DB = 6.0  # from there: more than most true parts are
 ORACLE = "oracle"  # the control row of true parts
+SHARE = "performed %"
 PAINTED = "painted"  # the row of what a model painted; the others are control rows
+
+
+WORDS = {Verdict.PERFORMED: "performed", Verdict.FAILED: "not performed", Verdict.UNKNOWN: "no verdict"}
 
 
 @dataclass(frozen=True)
@@ -49,18 +58,42 @@ class Summary:
             backing_changed=median_if_any([one.backing_changed for one in measured]),
         )
 
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the only result."""
+        return Verdict.of(None if np.isnan(self.performed_percent) else self.performed_percent > 0)
+
+    @property
+    def performed(self) -> str:
+        """How many edits were performed, in words."""
+        return WORDS[self.verdict] if self.count == 1 else f"{cell_text(self.performed_percent)} % performed"
+
     def row(self) -> dict[str, object]:
-        """As tables show it."""
+        """As benchmarks and guidance.json have it."""
         preserved = {OUTSIDE: self.outside_grey, BACKING_CHANGED: self.backing_changed}
         return {
             "answer": self.name,
             "samples": self.count,
-            "performed %": self.performed_percent,
+            SHARE: self.performed_percent,
             "level dB": self.level_db,
             "active %": self.active_percent,
             "voiced %": self.voiced_percent,
             "pitch Hz": self.pitch_hz,
         } | {name: value for name, value in preserved.items() if value is not None}
+
+
+def shown_rows(summaries: Sequence[Summary]) -> list[dict[str, object]]:
+    """A table of summaries for people: where each is of one result, it says whether that edit was performed."""
+    rows = [summary.row() for summary in summaries]
+    if any(summary.count != 1 for summary in summaries):
+        return rows
+    return [
+        {
+            ("edit performed" if name == SHARE else name): value
+            for name, value in (row | {SHARE: one.verdict.value}).items()
+        }
+        for row, one in zip(rows, summaries, strict=True)
+    ]
 
 
 def median(values: Sequence[float | None]) -> float:
@@ -89,12 +122,12 @@ def control_summaries(results: Sequence[Result]) -> list[Summary]:
 
 def summary_rows(results: Sequence[Result]) -> list[dict[str, object]]:
     """The table over all results: the control rows, then what was painted. Empty without results."""
-    summaries = [*control_summaries(results), painted_summary(results)] if results else []
-    return [summary.row() for summary in summaries]
+    return shown_rows([*control_summaries(results), painted_summary(results)]) if results else []
 
 
 def result_row(result: Result, is_search: bool) -> dict[str, object]:
-    """A result's row: folder and task, guidance in a search, which attempt was kept if there were several, measures.
+    """A result's row: folder and task, guidance in a search, which attempt was kept if there were several, and those
+    measures that somebody can act on; what is wrong only where it is.
 
     The folder is named without its parents: with standard input they are deleted afterwards.
     """
@@ -103,7 +136,17 @@ def result_row(result: Result, is_search: bool) -> dict[str, object]:
         row |= guidance_row(result)
     if len(result.attempts) > 1:
         row |= {"kept attempt": result.kept, "attempts": len(result.attempts)}
-    return row | result.measured.row()
+    measured = result.measured.row()
+    row |= {name: measured[name] for name in ACTED_ON if name in measured}
+    row |= {name: measured[name] for name in TROUBLES if measured.get(name)}
+    return row | ({"never heard": ", ".join(result.never_heard)} if result.never_heard else {})
+
+
+def why_not(result: Result) -> list[str]:
+    """What a result whose edit wasn't performed lacks, in words; empty for others."""
+    if not result.task:  # an earlier version's
+        return []
+    return shortfalls(result.measured, task_named(result.task), asked_stem(result.prompt))
 
 
 def guidance_row(result: Result) -> dict[str, object]:
@@ -124,18 +167,22 @@ def search_rows(results: Sequence[Result]) -> list[dict[str, object]]:
     """The table over a guidance search: the control rows, which have none, and what was painted with each guidance."""
     groups = by_guidance(results)
     blank: dict[str, object] = dict.fromkeys(("text guidance", "image guidance"))
-    rows = [(blank, summary.row()) for summary in control_summaries(next(iter(groups.values()), []))]
-    rows += [(guidance_row(group[0]), painted_summary(group).row()) for group in groups.values()]
-    return [{"answer": row["answer"]} | scales | row for scales, row in rows]
+    controls = control_summaries(next(iter(groups.values()), []))
+    scales = [blank] * len(controls) + [guidance_row(group[0]) for group in groups.values()]
+    rows = shown_rows([*controls, *map(painted_summary, groups.values())])
+    return [{"answer": row["answer"]} | guidance | row for guidance, row in zip(scales, rows, strict=True)]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One guidance of a search: its page, and what is seen and heard of its first result. Addresses are relative."""
+    """One guidance of a search: its page, what was painted by which instructions into what, and what is seen and heard
+    of its first result. Addresses are relative."""
 
     guidance_scale: float
     image_guidance_scale: float
     page: str
+    prompts: tuple[str, ...]
+    titles: tuple[str, ...]
     input: str  # its sound
     picture: str  # of the stem
     sounds: dict[str, str]  # by name
@@ -158,6 +205,8 @@ class Cell:
             guidance_scale=text,
             image_guidance_scale=image,
             page=f"{folder}/{page}",
+            prompts=tuple(dict.fromkeys(one.prompt for one in results)),
+            titles=tuple(dict.fromkeys(one.title for one in results)),
             input=f"{folder}/{first.name}/{first.tracks[0].sound}",
             picture=f"{folder}/{first.name}/{tracks['stem'].picture}",
             sounds={
@@ -173,13 +222,18 @@ class Cell:
         return vars(self) | {"summary": self.summary.row()}
 
 
+def true_level(cells: Sequence[Cell]) -> float:
+    """Level of the true parts in dB, or of true parts in general where nobody knows them."""
+    known = median([cell.true_level_db for cell in cells])
+    return USUAL_LEVEL_DB if np.isnan(known) else known
+
+
 def best_cell(cells: Sequence[Cell]) -> tuple[Cell, str]:
     """The best cell of a search, and why: it is chosen by one measure after the other, until one is left.
 
     Measures are most edits performed, a level near to that of true parts, little change elsewhere, little guidance.
     """
-    true_level = median([cell.true_level_db for cell in cells])
-    wanted = USUAL_LEVEL_DB if np.isnan(true_level) else true_level
+    wanted = true_level(cells)
     left, reasons = list(cells), []
     for measure, words in (
         (lambda cell: -round(cell.summary.performed_percent), "most edits performed ({0.performed_percent:.0f} %)"),
@@ -199,12 +253,26 @@ def best_cell(cells: Sequence[Cell]) -> tuple[Cell, str]:
     return left[0], ", then ".join(reasons) or "the only one"
 
 
+def doubts(best: Cell, cells: Sequence[Cell]) -> list[str]:
+    """Why the best cell of a search need not be a good one, in words."""
+    found = ["it rests on 1 sample: a hint only"] if best.summary.count == 1 else []
+    found += ["no edit was performed"] if best.summary.performed_percent == 0 else []
+    off = best.summary.level_db - true_level(cells)
+    if abs(off) > FAR_LEVEL_DB:
+        side = "louder" if off > 0 else "softer"
+        found.append(
+            f"the part is {abs(off):.1f} dB {side} than true parts are: --stem_gain_db {-off:.0f} evens that out"
+        )
+    return found
+
+
 def best_guidance(results: Sequence[Result]) -> str:
-    """The best guidance of a search's results, and why it is, in lines no wider than the terminal."""
+    """The best guidance of a search's results, why it is, and why it need not be good, as lines for the terminal."""
     cells = [Cell.of("", "", group) for group in by_guidance(results).values()]
     best, reason = best_cell(cells)
     said = f"best: text guidance {best.guidance_scale:g}, image guidance {best.image_guidance_scale:g} ({reason})"
-    return textwrap.fill(said, shutil.get_terminal_size().columns, subsequent_indent="  ")
+    said = "; ".join([said, *doubts(best, cells)])
+    return filled(said)
 
 
 def _measure(measure: Callable[[Cell], Any], cell: Cell) -> Any:

@@ -27,6 +27,11 @@ def table(rows: list[dict[str, object]], width: int | None = None) -> str:
     return "\n\n".join(map(_aligned, groups))
 
 
+def filled(text: str, width: int | None = None) -> str:
+    """A text as lines no wider than `width` characters (default: the terminal's), all but the first indented."""
+    return textwrap.fill(text, width or shutil.get_terminal_size().columns, subsequent_indent=GAP)
+
+
 def markdown_table(rows: list[dict[str, object]]) -> str:
     """Rows as a table of Markdown."""
     if not rows:

@@ -8,17 +8,23 @@ def test_every_column_is_explained_once_and_edit_performed_says_what_it_measures
     assert all(len(line) <= 70 for line in lines)
     heads = [line.split(":")[0] for line in lines if not line.startswith(" ")]
     assert heads == ["result", "edit performed", "active %", "answer"]
-    text = " ".join(line.strip() for line in lines)
-    assert "sounds like what was asked for: vocals are voiced, with overtones" in text
-    assert "at least 10 % of the frames, -20 to 18 dB against the input" in text
+    meaning = columns.meanings([rows])["edit performed"]  # as pages have it
+    assert "sounds like what was asked for: vocals are voiced, with overtones" in meaning
+    assert "at least 10 % of the frames, -20 to 18 dB against the input" in meaning
     assert columns.legend([[{"way": "ours"}]]) == ""
 
 
 def test_whoever_is_asked_twice_for_a_verdict_is_told_once():
-    text = columns.legend([[{"edit performed": "yes"}], [{"performed %": 100.0}]], width=1000)
-    assert text.count("sounds like what was asked for") == 1
-    alone = columns.legend([[{"performed %": 100.0}]], width=1000)
-    assert alone.count("sounds like what was asked for") == 1
+    text = columns.meanings([[{"edit performed": "yes"}], [{"performed %": 100.0}]])
+    assert "".join(text.values()).count("sounds like what was asked for") == 1
+    alone = columns.meanings([[{"performed %": 100.0}]])
+    assert alone["performed %"].count("sounds like what was asked for") == 1
+
+
+def test_the_console_says_each_column_in_one_line():
+    for name in columns.BRIEFLY:
+        assert name in columns.MEANINGS
+        assert columns.legend([[{name: 0}]], width=80).count("\n") == 0, name
 
 
 def test_the_limit_that_is_told_is_the_limit():

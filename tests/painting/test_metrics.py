@@ -5,6 +5,9 @@ from conftest import RATE, tone
 from whole_songs import sum_stems
 
 from riffusion.painting import metrics
+from riffusion.painting.measurements import Verdict
+from riffusion.painting.timbre import Timbre
+from riffusion.pairs.tasks import ADD, KEEP, REMOVE
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 
 
@@ -55,6 +58,52 @@ def test_what_is_too_soft_too_short_or_too_loud_is_no_part(gain_db, frames):
     backing[0] = 0.5
     stem[1, :frames] = 0.5 * 10 ** (gain_db / 20)
     assert not metrics.measure_level(stem, backing).is_part
+
+
+def analysis(level=0.0, active=1.0, voiced=0.5, overtones=0.5, onsets=8.0, low=0.8) -> metrics.StemAnalysis:
+    voicing, timbre = metrics.Voicing(voiced, 220.0), Timbre(overtones, onsets, low)
+    return metrics.StemAnalysis(metrics.PaintedLevel(level, active), voicing, timbre)
+
+
+@pytest.mark.parametrize(
+    ("task", "stem", "measured", "reasons"),
+    [
+        (ADD, "vocals", {}, []),
+        (
+            ADD,
+            "vocals",
+            {"level": -21.5, "voiced": 0.08, "overtones": np.nan},
+            ["stem level dB -21.50 (needs -20 to 18)", "voiced % 8.00 (needs at least 15)"]
+            + ["overtones % - (needs at least 45)"],
+        ),
+        (
+            ADD,
+            "drums",
+            {"voiced": 0.7, "onsets": 3.0},
+            ["voiced % 70.00 (needs at most 65)", "onsets dB 3.00 (needs at least 7)"],
+        ),
+        (ADD, "bass", {"low": 0.5}, ["below 300 Hz % 50.00 (needs at least 70)"]),
+        (
+            ADD,
+            "",
+            {"level": -np.inf, "active": 0.0, "onsets": 0.0},
+            ["stem level dB - (needs -20 to 18)", "active % 0.00 (needs at least 10)"],
+        ),
+        (KEEP, "", {"active": 0.2}, ["active % 20.00 (needs at most 10)"]),
+        (REMOVE, "drums", {"level": -np.inf}, []),  # nobody can tell
+    ],
+)
+def test_why_an_edit_was_not_performed_names_the_measure_its_value_and_its_limit(task, stem, measured, reasons):
+    measurements = analysis(**measured).measurements(task, stem)
+    assert metrics.shortfalls(measurements, task, stem) == reasons
+
+
+def test_there_are_reasons_exactly_where_the_verdict_is_no():
+    drawn = np.random.default_rng(0).uniform((-30, 0, 0, 0, 0, 0), (30, 0.3, 1, 1, 14, 1), (500, 6))
+    for number, values in enumerate(drawn):
+        task, stem = (ADD, KEEP)[number % 2], ("vocals", "drums", "bass", "other", "")[number % 5]
+        measured = analysis(*values).measurements(task, stem)
+        assert bool(metrics.shortfalls(measured, task, stem)) == (measured.verdict is Verdict.FAILED)
 
 
 def test_nothing_and_a_copy_of_the_input_are_none(real):

@@ -65,9 +65,9 @@ def test_tables_hold_what_was_measured_cell_by_cell():
         ["1", "kept", "2.00", "1.50", "yes", "-1.00", "80.00", "60.00", "440.00"],
     ]
     assert summary_table == [
-        ["answer", "samples", "performed %", "level dB", "active %", "voiced %", "pitch Hz"],
-        ["oracle", "1", "100.00", "-1.00", "90.00", "60.00", "440.00"],
-        ["painted", "1", "100.00", "-1.00", "80.00", "60.00", "440.00"],
+        ["answer", "samples", "edit performed", "level dB", "active %", "voiced %", "pitch Hz"],
+        ["oracle", "1", "yes", "-1.00", "90.00", "60.00", "440.00"],
+        ["painted", "1", "yes", "-1.00", "80.00", "60.00", "440.00"],
     ]
     assert settings[:2] == [["setting", "value"], ["seed", "3"]]
     assert page_tables.verdicts == ["edit performed"]
@@ -125,6 +125,22 @@ def test_the_task_is_a_badge_beside_the_instruction():
     assert '<span class="task">remove</span> add a vocal</p>' in html_of(earlier)
 
 
+def test_why_an_edit_failed_stands_at_it_and_what_to_do_once():
+    failed = record(**{"edit performed": "no", "voiced %": 8.0, "overtones %": 60.0}) | {"task": "add"}
+    html = page.results_page([result(failed), result(record()), result(failed)], [])
+    assert html.count('<p class="warning">not performed: voiced % 8.00 (needs at least 15)</p>') == 2
+    assert html.count("--retries 3") == html.count("--num_candidates 4") == 1
+    assert "not performed" not in html_of(record()) and "--retries" not in html_of(record())
+
+
+def test_what_the_model_never_heard_stands_at_the_result_that_asks_for_it():
+    unheard = record() | {"sample": "other", "never heard": ["violin", "choir"]}
+    html = page.results_page([result(record()), result(unheard)], [])
+    first, other = html.split('<section class="sample"')[1:]
+    assert "never heard" not in first
+    assert '<p class="warning">never heard by the model: violin, choir; no verdict' in other
+
+
 @pytest.mark.parametrize("pitch", [220, 1760, 7040])
 def test_a_pitch_is_where_the_axis_says(pitch):
     time = np.arange(RATE) / RATE
@@ -160,7 +176,9 @@ def test_a_page_says_what_its_verdict_measures_and_each_column_once():
     content = record()
     html = html_of(content)
     assert "1 of 1 edits performed (by level, activity and sound)" in html
-    assert html.count("<dt>performed %</dt>") == html.count("<dt>active %</dt>") == 1
+    assert html.count("<dt>edit performed</dt>") == html.count("<dt>active %</dt>") == 1
+    two = page.results_page([result(content)] * 2, summary.summary_rows([result(content)] * 2))
+    assert two.count("<dt>performed %</dt>") == two.count("<dt>active %</dt>") == 1
     assert "sounds like what was asked for" in html
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -94,6 +95,19 @@ def test_what_was_written_is_read_and_written_the_same(tmp_path):
     first, again = ((tmp_path / name / "result.json").read_text() for name in ("song", "renamed"))
     assert first == again
     assert read_result(tmp_path / "renamed").name == "renamed"
+
+
+def test_what_the_model_never_heard_is_recorded_only_if_there_is_some(tmp_path):
+    assert "never heard" not in RESULT.to_json()
+    unheard = dataclasses.replace(RESULT, never_heard=("violin", "choir"))
+    write_result(tmp_path, unheard)
+    assert json.loads((tmp_path / "result.json").read_text()) == RESULT.to_json() | {
+        "never heard": ["violin", "choir"]
+    } | {
+        "measured": unheard.measured.row() | {"median pitch Hz": None},
+        "controls": json.loads((tmp_path / "result.json").read_text())["controls"],
+    }
+    assert read_result(tmp_path).never_heard == ("violin", "choir")
 
 
 def test_results_of_earlier_versions_are_read():

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 from test_results import record, result
@@ -39,6 +40,32 @@ def test_the_level_of_the_true_parts_counts_where_it_is_known():
     controls = {"oracle": record(**{"stem level dB": 5.0})["measured"]}
     loud, soft = cell(10, 1.5, level=4.0, controls=controls), cell(15, 1.5, level=-2.0, controls=controls)
     assert summary.best_cell([soft, loud]) == (loud, "level nearest to true parts' 5.0 dB (4.0 dB)")
+
+
+def test_the_page_says_what_was_painted_and_how_little_it_rests_on():
+    loud, louder = cell(10, 1.5, level=3.5), cell(15, 1.5, level=9.0)
+    html = grid_page([loud, louder])
+    assert '<p class="prompt">add a vocal</p><p class="soft">song</p>' in html
+    far = "the part is 6.1 dB louder than true parts are: --stem_gain_db -6 evens that out"
+    assert summary.doubts(loud, [loud, louder]) == ["it rests on 1 sample: a hint only", far]
+    assert html.count('<p class="warning">') == 2 and f'<p class="warning">{far}</p>' in html
+    near = dataclasses.replace(loud, summary=dataclasses.replace(loud.summary, level_db=3.3, count=3))
+    assert summary.doubts(near, [near, louder]) == []
+    assert "<b>performed</b>" in html and "100.00 % performed" not in html
+    failed = cell(3, 1.5, "no", level=-9.0)
+    assert summary.doubts(failed, [failed])[1:] == [
+        "no edit was performed",
+        "the part is 6.4 dB softer than true parts are: --stem_gain_db 6 evens that out",
+    ]
+    assert "<b>not performed</b>" in grid_page([failed])
+    many = [dataclasses.replace(loud, prompts=("a", "b"), titles=tuple("vwxyz"))]
+    assert '<p class="prompt">a; b</p><p class="soft">v; w; x and 2 more</p>' in grid_page(many)
+    assert "<b>50.00 % performed</b>" in grid_page([cell_of_two("yes", "no")])
+
+
+def cell_of_two(*verdicts: str) -> summary.Cell:
+    results = [result(record(**{"edit performed": verdict})) for verdict in verdicts]
+    return summary.Cell.of("text-1", "index.html", results)
 
 
 def test_the_page_draws_what_changes_with_each_scale_and_marks_the_best():
