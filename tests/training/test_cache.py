@@ -1,4 +1,6 @@
+import os
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +87,11 @@ def test_a_full_disk_is_one_clear_line_and_leaves_whole_shards(cache, tmp_path):
 def test_rows_are_half_precision_on_disk(cache, tmp_path):
     cache.rows("test", numbers(2), ["a", "b"], Doubler(), None, batch_size=2)
     assert np.load(next(tmp_path.rglob("double.npy"))).dtype == np.float16
+
+
+def test_fetching_leaves_no_file_open_and_no_page_mapped(cache, tmp_path):
+    count = 3 * SHARD_ROWS + 5  # the last shard is shorter
+    rows = cache.rows("test", numbers(count), [f"{n:04d}" for n in range(count)], Doubler(), None, batch_size=4)
+    assert [rows[item]["double"][0].item() for item in range(count)] == [2 * item for item in range(count)]
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert not [link for link in Path("/proc/self/fd").iterdir() if str(tmp_path) in os.path.realpath(link)]
