@@ -280,8 +280,7 @@ def check_params(params: SpectrogramParams) -> None:
         raise UserError(f"{durations} ({p.step_size_ms}) and at most padded_duration_ms ({p.padded_duration_ms})")
     if p.num_frequencies * p.n_fft > FILTER_CELLS:
         raise UserError(f"num_frequencies {p.num_frequencies} by padded_duration_ms {p.padded_duration_ms} is too fine")
-    with warnings.catch_warnings(action="ignore"):  # of what is looked for here
-        deaf = int((~mel_filters(p).any(axis=1)).sum())
+    deaf = int((~mel_filters(p).any(axis=1)).sum())
     if deaf:
         advice = "take fewer, or more padded_duration_ms"
         raise UserError(f"num_frequencies {p.num_frequencies} is too fine: {deaf} bands contain no FFT bin; {advice}")

@@ -7,7 +7,6 @@ import numpy as np
 import soxr
 import torch
 from torch import Tensor
-from transformers.audio_utils import mel_filter_bank
 
 from riffusion.spectrogram_params import SpectrogramParams
 
@@ -17,17 +16,16 @@ WIDE_BANDS = (0.8, 1.4)  # bins from one mel band to the next: where bands stop 
 
 @functools.lru_cache(maxsize=4)
 def mel_filters(params: SpectrogramParams) -> np.ndarray:
-    """HTK mel filters without norm, float32 (num_frequencies, n_fft // 2 + 1)."""
-    filters = mel_filter_bank(
-        num_frequency_bins=params.n_fft // 2 + 1,
-        num_mel_filters=params.num_frequencies,
-        min_frequency=params.min_frequency,
-        max_frequency=params.max_frequency,
-        sampling_rate=params.sample_rate,
-        norm=None,
-        mel_scale="htk",
-    )
-    return np.ascontiguousarray(filters.T, dtype=np.float32)
+    """HTK mel filters without norm, float32 (num_frequencies, n_fft // 2 + 1), as torchaudio and librosa define them.
+
+    They are written down here because the libraries that have them take a second to import.
+    """
+    lowest, highest = (2595 * np.log10(1 + edge / 700) for edge in (params.min_frequency, params.max_frequency))
+    corners = 700 * (np.power(10, np.linspace(lowest, highest, params.num_frequencies + 2) / 2595) - 1)  # Hz
+    bins = np.linspace(0, params.sample_rate // 2, params.n_fft // 2 + 1)  # Hz
+    above, widths = corners[:, None] - bins, np.diff(corners)[:, None]
+    triangles = np.minimum(-above[:-2] / widths[:-1], above[2:] / widths[1:])
+    return np.maximum(triangles, 0).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=4)

