@@ -203,7 +203,9 @@ def main(args: argparse.Namespace) -> int:
     """Paint; returns the exit code."""
     started = time.perf_counter()
     from riffusion.diffusion.lean_import import import_diffusers
+    from riffusion.diffusion.model_files import check_model
 
+    check_model(args.model_id, config=args.model_config)  # before what takes seconds to import
     import_diffusers(args.model_id)
     from riffusion.painting.measurements import Verdict
     from riffusion.painting.one_file import check_targets, write_targets

@@ -128,9 +128,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> int:
     """Train; returns the exit code."""
+    from riffusion.diffusion.model_files import check_model
+
+    options = TrainOptions(**vars(args))
+    base, config = options.pretrained_model_name_or_path, options.model_config
+    check_model(base, options.revision, options.cache_dir, config)  # before what takes seconds to import
     from riffusion.training.loop import train
 
-    train(TrainOptions(**vars(args)))
+    train(options)
     return 0
 
 

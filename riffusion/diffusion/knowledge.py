@@ -7,7 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from riffusion.diffusion.model import KNOWLEDGE_FILE, find_file
+from riffusion.diffusion.model import KNOWLEDGE_FILE
+from riffusion.diffusion.model_files import find_file
 from riffusion.pairs.instructions import OVER_WHAT_IS_THERE
 from riffusion.pairs.lexicon import instrument, instruments, words
 from riffusion.pairs.task_words import clauses

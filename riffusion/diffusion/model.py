@@ -17,15 +17,22 @@ from diffusers import (
     StableDiffusionInstructPix2PixPipeline,
     UNet2DConditionModel,
 )
-from huggingface_hub import ModelCardData, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import ModelCardData
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from riffusion.diffusion import lora
 from riffusion.diffusion.lora import has_lora, is_lora
-from riffusion.diffusion.single_file import is_single_file, load_single_file
+from riffusion.diffusion.model_files import (
+    check_folder,
+    check_single_file,
+    find_file,
+    is_single_file,
+    refuse_other_kinds,
+    unavailable,
+)
+from riffusion.diffusion.single_file import load_single_file
 from riffusion.spectrogram import SpectrogramParams
 from riffusion.util import files, hub, tables
 from riffusion.util.disk_space import writing
@@ -37,13 +44,6 @@ if TYPE_CHECKING:
 
 FACTS_FILE = "riffusion.json"  # beside model_index.json
 KNOWLEDGE_FILE = "knowledge.json"  # beside it: what the model was trained on
-KINDS = {  # of the parts in model_index.json
-    "unet": "UNet2DConditionModel",
-    "vae": "AutoencoderKL",
-    "text_encoder": "CLIPTextModel",
-    "text_encoder_2": None,
-}
-
 Loaded = TypeVar("Loaded")
 
 
@@ -88,24 +88,6 @@ def load_facts(
         return ModelFacts(**values | {"params": SpectrogramParams(**values["params"])})
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not a description of a model ({error})") from error
-
-
-def find_file(model_id: str, name: str, revision: str | None = None, cache_dir: Path | None = None) -> Path | None:
-    """A file of a model, beside it if that is a single file; None if there is none.
-
-    Raises UserError if there is no such model.
-    """
-    model_id = str(Path(model_id).parent) if is_single_file(model_id) else model_id
-    path = Path(model_id) / name
-    if not Path(model_id).is_dir():
-        hub.go_offline_without_network()
-        try:
-            path = Path(hf_hub_download(model_id, name, revision=revision, cache_dir=cache_dir))
-        except EntryNotFoundError:  # the repository, or its cached copy, has no such file
-            return None
-        except hub.HUB_ERRORS as error:
-            raise _unavailable(model_id) from error
-    return path if path.is_file() else None
 
 
 def digest(model_id: str) -> str | None:
@@ -209,16 +191,13 @@ def load_pipeline(
 
 
 def _load(name: str, load: Callable[[], Loaded], revision: str | None = None, cache_dir: Path | None = None) -> Loaded:
-    if Path(name).is_absolute() and not Path(name).is_dir():
-        raise UserError(f"{name}: no such folder")
+    check_folder(name)
     if not Path(name).is_dir():
         hub.go_offline_without_network()
-    elif not (Path(name) / "tokenizer").is_dir():  # from_pretrained would make one up
-        raise UserError(f"{name}: not a model in diffusers' layout (it has no folder named tokenizer)")
     try:
         with warnings.catch_warnings(action="ignore"):  # of arguments that diffusers passes on to the Hub's client
             index = DiffusionPipeline.load_config(name, revision=revision, cache_dir=cache_dir)
-        _refuse_other_kinds(name, index)
+        refuse_other_kinds(name, index)
         with only_download_bars():
             return load()
     except UserError:
@@ -226,22 +205,13 @@ def _load(name: str, load: Callable[[], Loaded], revision: str | None = None, ca
     except hub.HUB_ERRORS as error:
         if Path(name).is_dir():
             raise UserError(f"{name}: not a model in diffusers' layout ({_first_line(error)})") from error
-        raise _unavailable(name) from error
-
-
-def _refuse_other_kinds(name: str, index: dict[str, Any]) -> None:
-    """Raise UserError unless model_index.json is that of a Stable Diffusion 1 or 2."""
-    others = [part for part, kind in KINDS.items() if index.get(part, [None, None])[1] != kind]
-    if others:
-        kind = index.get("_class_name", "model of an unknown kind")
-        raise UserError(f"{name}: is a {kind}; what is needed is a checkpoint of Stable Diffusion 1 or 2")
+        raise unavailable(name) from error
 
 
 def _load_file(path: Path, config: str | None) -> StableDiffusionInstructPix2PixPipeline:
+    check_single_file(path, config)
     if config is None:
         hub.go_offline_without_network()
-    elif not Path(config).is_dir():
-        raise UserError(f"{config}: no such folder; the settings of {path} are looked for there")
     try:
         with only_download_bars():
             return load_single_file(path, config)
@@ -253,13 +223,6 @@ def _load_file(path: Path, config: str | None) -> StableDiffusionInstructPix2Pix
         else:
             advice = f"its weights don't fit the settings in {config}"
         raise UserError(f"{path}: {advice} ({_first_line(error)})") from error
-
-
-def _unavailable(name: str) -> UserError:
-    return UserError(
-        f"model {name!r} is not a folder here and the Hub can't be reached or doesn't have it; "
-        "pass a local folder, such as checkpoints/small"
-    )
 
 
 def _first_line(error: Exception) -> str:

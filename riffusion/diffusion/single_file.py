@@ -14,15 +14,9 @@ from safetensors import SafetensorError
 
 from riffusion.util.errors import UserError
 
-ENDINGS = (".safetensors", ".ckpt")
 FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"  # of the UNet, in every file of Stable Diffusion 1 and 2
 STABLE_DIFFUSION = ("v1", "v2", "instruct-pix2pix", "inpainting", "inpainting_v2")  # diffusers' names of what fits
 KINDS = {"xl": "SDXL", "flux": "Flux", "sd3": "Stable Diffusion 3", "ltx": "LTX-Video", "controlnet": "ControlNet"}
-
-
-def is_single_file(name: str) -> bool:
-    """Whether a model's name is that of a checkpoint file."""
-    return Path(name).suffix in ENDINGS
 
 
 def load_single_file(path: Path, config: str | None = None) -> StableDiffusionInstructPix2PixPipeline:
@@ -31,8 +25,6 @@ def load_single_file(path: Path, config: str | None = None) -> StableDiffusionIn
     `config` is the folder in diffusers' layout whose settings and tokenizer belong to the weights; by default Stable
     Diffusion's own are used, from the Hub. Raises UserError if the file can't be read or holds another kind of model.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
     weights = read_weights(path)
     refuse_other_kinds(path, weights)
     settings = {"config": config or fetch_diffusers_config(weights)["pretrained_model_name_or_path"]}
