@@ -4,6 +4,7 @@ import ctypes
 import gc
 import multiprocessing
 import multiprocessing.context
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -115,11 +116,15 @@ def ending_on_sigterm() -> Iterator[None]:
         return
 
     def end(*_: object) -> None:
+        if os.getpid() != here:  # a fork, whose pool would take this for its job's failure and give it the next one
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one mustn't stop the removal
         for process in multiprocessing.active_children():
             process.terminate()
         raise TerminatedError(TERMINATED)
 
+    here = os.getpid()
     signal.signal(signal.SIGTERM, end)
     try:
         yield

@@ -64,12 +64,19 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from riffusion.util.runtime import only_run, run_script, telling_what_is_kept
 
+def work(begun):
+    begun.touch()
+    time.sleep(60)
+
 def main(pooled):
     told = telling_what_is_kept(lambda: "nothing is finished")
     with told, tempfile.TemporaryDirectory() as folder, only_run(Path(folder, "lock")):
         if pooled:
             with ProcessPoolExecutor(1) as pool:
-                jobs = [pool.submit(time.sleep, 60) for _ in range(3)]
+                begun = Path(folder, "begun")
+                jobs = [pool.submit(work, begun) for _ in range(3)]
+                while not begun.exists():
+                    time.sleep(0.01)
                 print("at work", flush=True)
                 return jobs[0].result()
         print("at work", flush=True)
