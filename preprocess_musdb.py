@@ -129,7 +129,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument_group("the run").add_argument
     add("--device", type=torch_device, default="cpu", help="torch device for the transforms (default: cpu)")
-    add("--num_proc", type=at_least(1), default=os.cpu_count(), help="songs at a time (default: all cores)")
+    add(
+        "--num_proc",
+        type=at_least(1),
+        default=os.cpu_count(),
+        help="processes, a song each, or several threads a song (default: all cores)",
+    )
     add(
         "--num_shards",
         type=at_least(1),

@@ -94,9 +94,13 @@ def run_alone(jobs: list[SongJob], max_pairs: int | None) -> Iterator[SongResult
 
 
 def run_pooled(jobs: list[SongJob], processes: int) -> Iterator[SongResult]:
-    """The jobs' results, in order, from a pool of processes; up to the first that is lost if one is killed."""
+    """The jobs' results, in order, from a pool of processes; up to the first that is lost if one is killed.
+
+    Where there are fewer jobs than processes, each shares its work among several threads instead.
+    """
+    cores = max(processes // len(jobs), 1)
     with ProcessPoolExecutor(min(processes, len(jobs)), worker_context(WORKER_MODULES), start_worker) as pool:
-        futures = [pool.submit(run_job, job) for job in jobs]
+        futures = [pool.submit(run_job, job, cores=cores) for job in jobs]
         for future in futures:
             try:
                 result = future.result()
@@ -112,7 +116,7 @@ def killed(job: SongJob) -> SongResult:
 
 
 def start_worker() -> None:
-    """One thread per process, as the songs already fill the cores; and no worker outlives a parent that was killed."""
+    """One thread of torch per process, as songs already fill the cores; no worker outlives a parent that was killed."""
     import torch
 
     torch.set_num_threads(1)
@@ -128,8 +132,11 @@ def exit_with_parent() -> None:
         os._exit(1)
 
 
-def run_job(job: SongJob, max_pairs: int | None = None) -> SongResult:
-    """All pairs of a song. What goes wrong is this song's failure: it is in the result, and nothing is raised."""
+def run_job(job: SongJob, max_pairs: int | None = None, cores: int = 1) -> SongResult:
+    """All pairs of a song, made on so many cores.
+
+    What goes wrong is this song's failure: it is in the result, and nothing is raised.
+    """
     result = SongResult(job)
     failures: dict[str, str] = {}
     with own_failure(str(job.song.path), failures):
@@ -137,7 +144,7 @@ def run_job(job: SongJob, max_pairs: int | None = None) -> SongResult:
         if finished.is_file():
             read_finished(finished, result)
         else:
-            write_song(result, max_pairs)
+            write_song(result, max_pairs, cores)
     if failures:
         shutil.rmtree(job.folder, ignore_errors=True)
         result.failure = failures[str(job.song.path)]
@@ -151,7 +158,7 @@ def read_finished(path: Path, result: SongResult) -> None:
     result.mended, result.skipped = Counter(known.get("stems mended")), known.get("passed over", {})
 
 
-def write_song(result: SongResult, max_pairs: int | None) -> None:
+def write_song(result: SongResult, max_pairs: int | None, cores: int) -> None:
     """Make all pairs of a song and, last, the file that says so."""
     from riffusion.pairs.song_pairs import SongWork, converter_of, make_pairs, wanted_stems
 
@@ -161,13 +168,13 @@ def write_song(result: SongResult, max_pairs: int | None) -> None:
     if job.song.path.is_dir():
         result.skipped = stems.list_stems(job.song)[1]
     with writing(job.folder), tempfile.TemporaryDirectory(dir=job.folder) as folder:
-        decoded = stems.mix_down(job.song, job.options.sample_rate, Path(folder))
+        decoded = stems.mix_down(job.song, job.options.sample_rate, Path(folder), cores)
         mixed_down, sums = stems.without_mixtures(decoded)
         result.skipped |= dict.fromkeys(sums, "the sum of other stems")
         count_mended(mixed_down, result)
         wanted = wanted_stems(mixed_down, job.song, job.options)
         work = SongWork(job.song, job.labels, wanted, converter_of(job.options), job.options, result.not_kept)
-        drawn = itertools.islice(make_pairs(mixed_down, work), max_pairs)
+        drawn = itertools.islice(make_pairs(mixed_down, work, cores), max_pairs)
         pairs = [pair.save(job.folder, job.options.save_wav) for pair in drawn]
     result.pairs = Counter(str(pair.edit) for pair in pairs)
     write_records(job.folder / METADATA, pairs)

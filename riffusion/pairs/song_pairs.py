@@ -7,7 +7,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -23,6 +23,7 @@ from riffusion.pairs.task_words import read_task
 from riffusion.pairs.tasks import Edit, Stems, draw_backings, draw_edits
 from riffusion.spectrogram import SpectrogramConverter, SpectrogramParams
 from riffusion.util.errors import UserError
+from riffusion.util.threads import side_by_side
 
 MAX_BACKINGS = 31  # that are tried for a clip before it is given up: all that five stems have
 
@@ -97,15 +98,31 @@ def wanted_stems(mixed_down: stems.MonoStems, song: stems.Song, options: PairOpt
     return names
 
 
-def make_pairs(mixed_down: stems.MonoStems, work: SongWork) -> Iterator[DrawnPair]:
-    """Cut the clips of one song at each pitch and draw their pairs. Raises UserError if the song is too short."""
+def make_pairs(mixed_down: stems.MonoStems, work: SongWork, cores: int = 1) -> Iterator[DrawnPair]:
+    """Cut the clips of one song at each pitch and draw their pairs, in the same order however many cores there are.
+
+    Raises UserError if the song is too short.
+    """
     params = work.converter.params
     if mixed_down.samples < params.clip_samples:
         seconds = mixed_down.samples / mixed_down.sample_rate
         raise UserError(f"{work.song.path}: {seconds:.3f} s is shorter than a clip of {params.clip_seconds:.3f} s")
-    for semitones in (0, *work.options.pitch_steps):
-        for clip in cut_clips(mixed_down, params, work.options.overlap, semitones):
+    pitches = (0, *work.options.pitch_steps)
+    cut = (cut_clips(mixed_down, params, work.options.overlap, semitones) for semitones in pitches)
+    clips = itertools.chain.from_iterable(cut)
+    if cores == 1:  # each pair comes as soon as it is drawn: whoever has enough takes no more
+        for clip in clips:
             yield from make_clip_pairs(clip, work)
+        return
+    for pairs, not_kept in side_by_side(functools.partial(whole_clip, work), clips, cores, cores):
+        work.not_kept.update(not_kept)
+        yield from pairs
+
+
+def whole_clip(work: SongWork, clip: Clip) -> tuple[list[DrawnPair], Counter[str]]:
+    """All pairs of a clip, and what was left out of it: threads that counted together would miscount."""
+    own = replace(work, not_kept=Counter())
+    return list(make_clip_pairs(clip, own)), own.not_kept
 
 
 def make_clip_pairs(clip: Clip, work: SongWork) -> Iterator[DrawnPair]:

@@ -276,24 +276,29 @@ class MonoStems:
         return resample(audio[None], speed, 1.0)[0, first : first + samples]
 
 
-def mix_down(song: Song, sample_rate: int, folder: Path) -> MonoStems:
+def mix_down(song: Song, sample_rate: int, folder: Path, cores: int = 1) -> MonoStems:
     """Look through all stems of a song, block by block, and decode into `folder` what isn't quick to read as it is.
 
-    Memory stays flat. Raises UserError naming the song's file and what is wrong.
+    As many stems as there are cores are looked through at the same time. Memory stays flat. Raises UserError naming the
+    song's file and what is wrong.
     """
-    mono: list[tuple[str, MonoStem]] = []
-    for name, recording in open_stems(song, folder):
-        path = folder / f"{len(mono)}.wav"  # a stem's own name may be too long, or none for a file
-        mono.append((name, mix_down_stem(recording, sample_rate, path)))
-    longest = max(stem.samples for _, stem in mono)
+    from riffusion.util.threads import side_by_side
+
+    def mixed(numbered: tuple[int, tuple[str, Recording]]) -> tuple[str, MonoStem]:
+        number, (name, recording) = numbered
+        path = folder / f"{number}.wav"  # a stem's own name may be too long, or none for a file
+        return name, mix_down_stem(recording, sample_rate, path)
+
+    mono = dict(side_by_side(mixed, enumerate(open_stems(song, folder)), cores, cores))
+    longest = max(stem.samples for stem in mono.values())
     if longest == 0:
         raise UserError(f"{song.path}: contains no samples")
     return MonoStems(
-        {name: stem.file for name, stem in mono},
-        {name: stem.energy / longest for name, stem in mono},
+        {name: stem.file for name, stem in mono.items()},
+        {name: stem.energy / longest for name, stem in mono.items()},
         sample_rate,
         longest,
-        {name: stem.downmix for name, stem in mono},
+        {name: stem.downmix for name, stem in mono.items()},
     )
 
 
