@@ -153,6 +153,16 @@ def test_nothing_is_wider_than_the_page_on_a_phone_and_on_a_wall(page):
     page.call("Emulation.clearDeviceMetricsOverride")
 
 
+def test_in_the_dark_all_pictures_are_inverted_and_nothing_else_is(page):
+    seen = """[...document.querySelectorAll("*")].map((one) => [one.tagName, getComputedStyle(one)])
+        .filter(([tag, style]) => tag === "IMG" || style.filter !== "none")
+        .map(([tag, style]) => [tag, style.filter, style.borderTopWidth].join(" "))"""
+    assert set(page.run(seen)) == {"IMG none 0px"}
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert set(page.run(seen)) == {"IMG invert(1) 0px"}  # a border would be inverted with its picture
+    page.call("Emulation.setEmulatedMedia", features=[])
+
+
 def test_cells_of_a_search_switch_at_the_same_place_and_only_what_was_heard_runs(page, tmp_path):
     for text in (2, 5):
         made = files.make_folder(tmp_path / f"text-{text}" / "song")
