@@ -129,18 +129,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument_group("the run").add_argument
     add("--device", type=torch_device, default="cpu", help="torch device for the transforms (default: cpu)")
-    add(
-        "--num_proc",
-        type=at_least(1),
-        default=os.cpu_count(),
-        help="processes, a song each, or several threads a song (default: all cores)",
-    )
-    add(
-        "--num_shards",
-        type=at_least(1),
-        default=1,
-        help="machines that share the songs and the output folder (default: 1)",
-    )
+    threads = "processes, a song each, or several threads a song (default: all cores)"
+    add("--num_proc", type=at_least(1), default=os.cpu_count(), help=threads)
+    machines = "machines that share the songs and the output folder (default: 1)"
+    add("--num_shards", type=at_least(1), default=1, help=machines)
     add("--shard_index", type=at_least(0), default=0, help="which of them this is, from 0 (default: 0)")
     add("--save_wav", action="store_true", help="also write the audio of each image")
     add("--preview", action="store_true", help=f"also draw {PREVIEW_PAIRS} pairs into preview.png")
@@ -295,10 +287,11 @@ def run_with_progress(jobs: "list[SongJob]", args: argparse.Namespace) -> "list[
     from tqdm import tqdm
 
     from riffusion.pairs.song_job import run_jobs
+    from riffusion.util.tables import counted
 
     results: list[SongResult] = []
-    started, pairs = time.monotonic(), 0
-    told = telling_what_is_kept(lambda: f"{len(results)} of {len(jobs)} songs are done; the same command goes on")
+    started, pairs, songs = time.monotonic(), 0, counted(len(jobs), "song")
+    told = telling_what_is_kept(lambda: f"{len(results)} of {songs} done; the same command goes on")
     with told, tqdm(total=len(jobs), unit="song", disable=args.silence) as progress:
         for result in run_jobs(jobs, args.num_proc, args.max_examples):
             results.append(result)

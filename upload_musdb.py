@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from riffusion.util.flags import Help, at_least
-from riffusion.util.runtime import run_script
+from riffusion.util.runtime import run_script, telling_what_is_kept
 
 REPO_ID = "musdb18-spec-pix2pix"
 
@@ -55,7 +55,10 @@ def main(args: argparse.Namespace) -> int:
     folder = args.output_dir or data_root.with_name(f"{data_root.name}-parquet")
     splits = parquet.first_pairs(dataset_check.open_pairs(str(data_root), texts=parquet.TEXTS), args.num_samples_to_use)
     print(tables.table([{"split": name, "pairs": len(split)} for name, split in splits.items()]))
-    parquet.write_dataset(splits, folder, data_root)
+    with telling_what_is_kept(
+        lambda: f"{tables.counted(len(list(folder.glob('data/*.parquet'))), 'file')} kept; the same command goes on"
+    ):
+        parquet.write_dataset(splits, folder, data_root)
     if args.output_dir is None or args.repo_id is not None:
         url = hub.upload_folder(
             folder,

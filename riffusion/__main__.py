@@ -35,7 +35,8 @@ from riffusion.util.errors import UserError, own_failure
 from riffusion.util.files import make_folder
 from riffusion.util.flags import Help, torch_device
 from riffusion.util.names import distinct
-from riffusion.util.runtime import run_script
+from riffusion.util.runtime import run_script, telling_what_is_kept
+from riffusion.util.tables import counted
 
 AUDIO_TO_IMAGE = """Draw a sound as Riffusion's picture.
 
@@ -196,12 +197,15 @@ def convert_all(
     What fails is told at the end. Without `written` nothing is written, and no progress shown.
     """
     failures: dict[str, str] = {}
-    with tqdm(total=len(sources), unit="file", disable=written is None) as progress:
+    progress = tqdm(total=len(sources), unit="file", disable=written is None)
+    done: list[Path] = []
+    with progress, telling_what_is_kept(lambda: f"{len(done)} of {counted(len(sources), 'file')} done"):
         for source, target in zip(sources, written or sources, strict=True):
             progress.set_postfix_str(source.name)
             with own_failure(str(source), failures):
                 for line in work(source, target):
                     tqdm.write(line)
+            done.append(source)
             progress.update()
     for reason in failures.values():
         print(f"error: {reason}", file=sys.stderr)

@@ -387,3 +387,14 @@ except SystemExit:
     assert has_torch == "False"
     assert float(seconds) < 1.0
     assert "audio-to-image" in process.stdout
+
+
+def test_an_interruption_says_how_many_files_are_done(tmp_path):
+    def work(source: Path, target: Path) -> list[str]:
+        if source.name == "c":
+            raise KeyboardInterrupt
+        return []
+
+    with pytest.raises(KeyboardInterrupt) as ending:
+        command.convert_all(work, [tmp_path / name for name in "abcd"])
+    assert ending.value.__notes__ == ["2 of 4 files done"]

@@ -445,15 +445,15 @@ def test_what_there_is_one_of_is_told_in_the_singular(songs, tmp_path, capsys):
 def test_an_interrupted_run_says_how_many_songs_are_done(songs, tmp_path, monkeypatch):
     write = song_job.write_song
 
-    def interrupted(result, max_pairs):
+    def interrupted(result, *rest):
         if result.job.song.name == "Band - Second":
             raise KeyboardInterrupt
-        write(result, max_pairs)
+        write(result, *rest)
 
     monkeypatch.setattr(song_job, "write_song", interrupted)
     with pytest.raises(KeyboardInterrupt) as ending:
         run(songs, tmp_path / "pairs")
-    assert ending.value.__notes__ == ["1 of 2 songs are done; the same command goes on"]
+    assert ending.value.__notes__ == ["1 of 2 songs done; the same command goes on"]
 
 
 def test_the_sampler_needs_a_network(tmp_path, monkeypatch):

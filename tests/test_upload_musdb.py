@@ -14,6 +14,7 @@ from loopback_hub import HANG_UP, USER, LoopbackHub, client_environment, loopbac
 
 import preprocess_musdb
 import upload_musdb
+from riffusion.pairs import parquet as parquet_files
 from riffusion.pairs.dataset import load_splits
 from riffusion.pairs.parquet import survey_split
 from riffusion.util.errors import UserError
@@ -318,3 +319,17 @@ def test_what_a_failed_upload_says_can_be_done(hub, tmp_path):
     assert "the same command goes on with it" in upload(hub, tmp_path, tmp_path / "folder")
     said = upload(hub, tmp_path, tmp_path / "folder", repo_type="model")
     assert "the same command with --resume_from_checkpoint latest uploads it" in said
+
+
+def test_an_interruption_says_how_many_files_are_kept(pairs, tmp_path, monkeypatch):
+    write_shard, folder = parquet_files.write_shard, tmp_path / "folder"
+
+    def interrupted(rows, path: Path) -> None:
+        if path.name.startswith("test"):
+            raise KeyboardInterrupt
+        write_shard(rows, path)
+
+    monkeypatch.setattr(parquet_files, "write_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt) as ending:
+        write(pairs, folder)
+    assert ending.value.__notes__ == ["1 file kept; the same command goes on"]
