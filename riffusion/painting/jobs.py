@@ -150,7 +150,7 @@ def song_jobs(
     requests: list[Request[InputSong]], facts: model.ModelFacts, dtype: str, options: PaintOptions
 ) -> list[SongJob]:
     """The jobs of songs, each with the settings that result.json is going to record."""
-    common = model_record(facts, dtype, options)
+    common = model_record(facts, dtype, options) if requests else {}
     names = ("start", "end", "without_stem", "stem_gain_db", "pan", "format")
     jobs = []
     for request in requests:
@@ -169,7 +169,7 @@ def item_jobs(
     requests: list[Request[Item]], facts: model.ModelFacts, dtype: str, options: PaintOptions
 ) -> list[ItemJob]:
     """The jobs of dataset items, each with the settings that result.json is going to record."""
-    common = model_record(facts, dtype, options)
+    common = model_record(facts, dtype, options) if requests else {}
     jobs = []
     for request in requests:
         item, settings = request.source, job_settings(request, facts, options)

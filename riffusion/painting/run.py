@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -114,7 +115,7 @@ class Run:
         base, archive_bytes = self.options.base_save_path, int(self.options.zip_mb * 1e6)
         if base.is_dir():
             results.save_failures(base, self.failures)
-        for folder in {job.folder.parent for job in self.jobs}:
+        for folder in {job.folder.parent for job in self.jobs} - {base}:
             results.write_overview(folder, archive_bytes)
         if self.options.is_search:
             results.write_search(base)
@@ -270,12 +271,20 @@ def warn(text: str) -> None:
 def load_painter(options: PaintOptions, facts: model.ModelFacts, device: torch.device) -> Painter:
     """The model on a device. Raises UserError if it can't be had."""
     dtype = choose_dtype(device, options.precision)
-    pipeline = model.load_pipeline(options.model_id, str(device), dtype, options.model_config)
+    with ThreadPoolExecutor(1) as beside:
+        converter = beside.submit(ready_converter, facts.params, str(device))
+        pipeline = model.load_pipeline(options.model_id, str(device), dtype, options.model_config)
     if options.compile:
         pipeline.unet.compile()
-    converter = SpectrogramConverter(facts.params, str(device))
     knowledge = load_knowledge(options.model_id)
-    return Painter(pipeline, converter, facts.target, options.batch_size, options.quiet, knowledge)
+    return Painter(pipeline, converter.result(), facts.target, options.batch_size, options.quiet, knowledge)
+
+
+def ready_converter(params: SpectrogramParams, device: str) -> SpectrogramConverter:
+    """A converter that knows the way back from mel amplitudes, which takes as long to find as a small model to load."""
+    converter = SpectrogramConverter(params, device)
+    assert converter.inversion.bins
+    return converter
 
 
 def paint_songs(todo: Sequence[SongJob], painter: Painter, run: Run) -> None:

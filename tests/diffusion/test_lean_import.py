@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 CODE = """
-import sys
+import gc, sys
 from riffusion.diffusion.lean_import import UNUSED, import_diffusers
 import_diffusers("checkpoints/small")
+assert gc.isenabled() and gc.get_freeze_count() > 100_000
 import riffusion.painting.run
 print([name for name in (*UNUSED, "peft", "datasets", "pandas", "scipy.stats") if name in sys.modules])
 import peft, scipy.stats
