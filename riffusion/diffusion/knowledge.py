@@ -25,7 +25,8 @@ NOT_ASKED = frozenset({"no", "not", "never", "except", "minus"})  # what follows
 class Knowledge:
     """What the pairs held that a model was trained on: `instruments` are those that their instructions name.
 
-    `limits` are sentences about what the model can't do, which nobody but its makers can know.
+    `limits` are sentences about what the model can't do and `poor_tasks` the tasks whose results are worse than leaving
+    the music as it is, which nobody but its makers can know.
     """
 
     pairs: int
@@ -33,6 +34,7 @@ class Knowledge:
     stems: tuple[str, ...]
     instruments: tuple[str, ...]
     limits: tuple[str, ...] = ()
+    poor_tasks: tuple[str, ...] = ()
 
     def with_more(self, other: "Knowledge") -> "Knowledge":
         """What a model knows that was trained on this after `other`, perhaps on the same songs."""

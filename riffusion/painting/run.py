@@ -90,6 +90,7 @@ class Run:
         painter = load_painter(self.options, self.facts, self.options.device or self.share.device)
         warn_of_prompts(painter, [*songs, *items])
         warn_of_unheard(painter, [*songs, *items])
+        warn_of_poor_tasks(painter, [*songs, *items])
         started = time.perf_counter()
         with telling_what_is_kept(self.told_of_rest):
             if songs:
@@ -261,6 +262,13 @@ def warn_of_unheard(painter: Painter, todo: Sequence[Job]) -> None:
         if names := painter.never_heard(prompt):
             heard = ", ".join(painter.knowledge.instruments if painter.knowledge else ())
             warn(f"{prompt!r} asks for what the model has never heard ({', '.join(names)}): it was trained on {heard}")
+
+
+def warn_of_poor_tasks(painter: Painter, todo: Sequence[Job]) -> None:
+    """Say which instructions ask for a task that the model's folder says it is no good at."""
+    poor = painter.knowledge.poor_tasks if painter.knowledge else ()
+    for prompt, task in dict.fromkeys((job.prompt, job.task.name) for job in todo if job.task.name in poor):
+        warn(f"{prompt!r} asks this model to {task}, at which it is poor: expect less than the music as it is")
 
 
 def warn(text: str) -> None:

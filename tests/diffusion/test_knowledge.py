@@ -15,6 +15,7 @@ from riffusion.diffusion.knowledge import (
 )
 from riffusion.pairs.instructions import PROMPTS
 from riffusion.pairs.lexicon import instruments, words
+from riffusion.pairs.tasks import TASKS
 from riffusion.util.errors import UserError
 
 SMALL = Path(__file__).parents[2] / "checkpoints" / "small"
@@ -73,7 +74,7 @@ def test_pairs_teach_what_they_are_made_of():
 
 def test_a_model_says_what_it_knows_or_nothing(tmp_path):
     assert load_knowledge(str(tmp_path)) is None
-    for knowledge in (BAND, Knowledge(1, 0, (), (), ("None at all.",))):
+    for knowledge in (BAND, Knowledge(1, 0, (), (), ("None at all.",), ("keep",))):
         save_knowledge(tmp_path, knowledge)
         assert load_knowledge(str(tmp_path)) == knowledge
     (tmp_path / model.KNOWLEDGE_FILE).write_text('{"paris": 3}')
@@ -98,6 +99,7 @@ def test_the_shipped_model_knows_what_its_recipe_teaches():
     assert knowledge.instruments == tuple(sorted(named))
     for prompt in ("add a violin", "add a trumpet", "add a choir"):
         assert unheard(prompt, knowledge)
+    assert set(knowledge.poor_tasks) <= {task.name for task in TASKS}
     card = (SMALL / "README.md").read_text()
     assert "9 000 at random" in card and "4 400 at random" in card and knowledge.pairs == 9000 + 4400
     assert knowledge.songs == 64 + 3 + 6 and all(f" {count}" in card for count in ("64,", "3,", "6,"))
