@@ -745,8 +745,8 @@ def test_a_task_that_the_model_is_poor_at_is_told_in_one_line_and_done(tiny_mode
     audio.save_wav(tmp_path / "song.wav", tone(220, 0.7), RATE)
     taught = shutil.copytree(tiny_model, tmp_path / "model")
     save_knowledge(taught, Knowledge(10, 2, ("vocals",), ("vocals",), poor_tasks=("extract",)))
-    prompts = "isolate the vocals", "add a vocal"
-    assert run(taught, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), "--prompt", *prompts) == 0
+    prompts = ("--prompt", "isolate the vocals", "--prompt", "add a vocal")
+    assert run(taught, tmp_path / "out", "--audio", str(tmp_path / "song.wav"), *prompts) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     told = "asks this model to extract, at which it is poor: expect less than the music as it is"
     assert warnings == [f"warning: 'isolate the vocals' {told}"]
