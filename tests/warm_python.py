@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import traceback
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -58,6 +59,8 @@ def _accept(listener: socket.socket, alive: int) -> None:
     for file in (0, 1, 2):
         os.dup2(null, file)
     _close_but(0, 1, 2, alive, listener.fileno())
+    for helper in (forkserver._forkserver, resource_tracker._resource_tracker):
+        type(helper).__init__(helper)  # what a test before has started belongs to the process forked from
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks aren't waited for
     threading.Thread(target=lambda: (os.read(alive, 1), os._exit(0)), daemon=True).start()
     while True:
